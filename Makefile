@@ -1,0 +1,54 @@
+# Run `make` for the list of targets.
+
+PYTHON ?= python3
+VENV   := .venv
+READY  := $(VENV)/.ready
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+
+.PHONY: help
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo:  ## run the whole default plan with the embedded agent: no key, no network, no package
+	@rm -rf runs/.demo
+	@mkdir -p runs/.demo
+	@JRUN_ID= $(PYTHON) -S -E run-all-tasks.py --agent offline --root runs/.demo
+
+.PHONY: run
+run:  ## run the default plan with real agents; ARGS="--dry-run" and the like are passed on
+	@$(PYTHON) -S -E run-all-tasks.py $(ARGS)
+
+.PHONY: setup
+setup: $(READY)  ## make .venv with what tests and checks need
+
+.PHONY: test
+test: $(READY)  ## run all tests; ARGS="-k crash" is passed to pytest
+	$(VENV)/bin/pytest $(ARGS)
+
+.PHONY: check
+check: lint test  ## all that must pass before a commit
+
+.PHONY: lint
+lint: $(READY)  ## ruff and mypy; changes nothing
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+.PHONY: bench
+bench:  ## measure against baselines of the same minute
+	@$(PYTHON) tests/bench/bench.py $(ARGS)
+
+.PHONY: clean
+clean:  ## remove the venv and caches; never runs/ or the bus
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache coverage build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.txt requirements-dev.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
