@@ -1,0 +1,252 @@
+"""Files that survive a crash: atomic replacement, bounded locks, reading from the end.
+
+Durability rule: data is fsynced before the rename that shows it, and the
+folder after it, so that a power cut leaves the old content or the new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sys
+import time
+
+from lib import faults
+from lib.errors import LockTimeoutError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_F_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+_LINUX = sys.platform == "linux"
+LOCK_POLL_SECONDS = (0.0005, 0.01)  # first and longest pause between two tries
+
+
+def portable_only() -> bool:
+    """True where the Linux-only paths must not be used (also forced, for tests)."""
+    return not _LINUX or os.environ.get("CONDUCTOR_PORTABLE") == "1"
+
+
+def sync(fd: int) -> None:
+    """Force what was written to `fd` to the medium (macOS: through the drive's cache too)."""
+    if _F_FULLFSYNC is not None:
+        try:
+            fcntl.fcntl(fd, _F_FULLFSYNC)
+            return
+        except OSError:
+            pass  # not every file system there has it; fsync is what remains
+    os.fsync(fd)
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(path or ".", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems
+            raise
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte, however often the system takes only a part."""
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
+
+
+def replace_file(path: str, data: bytes, mode: int = 0o644, durable: bool = True) -> None:
+    """Make `path` hold exactly `data`, or leave it as it was.
+
+    Durable on return unless `durable` is false.  A crash may leave a file
+    `.NAME.PID.tmp` beside it, never a part of the data under the name itself.
+    """
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        try:
+            write_all(fd, data)
+            faults.point("replace-written")
+            if durable:
+                sync(fd)
+        finally:
+            os.close(fd)
+        faults.point("replace-before-rename")
+        os.rename(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+    faults.point("replace-renamed")
+    if durable:
+        sync_folder(folder)
+
+
+def remove(path: str) -> bool:
+    """Remove a file; False when there was none."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove_temporaries(folder: str) -> None:
+    """Remove what a killed `replace_file` left in a folder that nobody else writes now."""
+    for name in os.listdir(folder):
+        if name.startswith(".") and name.endswith(".tmp"):
+            remove(os.path.join(folder, name))
+
+
+def read_text(path: str, limit: int | None = None) -> str:
+    """The file as UTF-8 with replacement; at most `limit` bytes of it."""
+    with open(path, "rb") as file:
+        return file.read(-1 if limit is None else limit).decode("utf-8", "replace")
+
+
+def read_tail(path: str, size: int) -> bytes:
+    """The last `size` bytes of a file, or all of a shorter one; b"" when it does not exist."""
+    try:
+        with open(path, "rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - size))
+            return file.read(size)
+    except FileNotFoundError:
+        return b""
+
+
+def last_lines(path: str, count: int, window: int = 64 * 1024) -> list[str]:
+    """The last `count` lines of a file, from its last `window` bytes."""
+    lines = read_tail(path, window).decode("utf-8", "replace").split("\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    return lines[-count:] if count > 0 else []
+
+
+def size(path: str) -> int:
+    """Bytes in a file; 0 when it does not exist."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def try_lock(fd: int, shared: bool = False) -> bool:
+    """Take the flock of an open file now, or say False.
+
+    flock belongs to the open file description: a fork shares it, closing
+    another descriptor of the file does not drop it, the kernel drops it with
+    the last holder.  (POSIX record locks do none of that.)
+    """
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    faults.point("locked")
+    return True
+
+
+def lock(fd: int, seconds: float, what: str) -> None:
+    """Take the exclusive flock of an open file within `seconds`, or raise LockTimeoutError.
+
+    The message begins `lock timeout: WHAT locked for >Ns` and names the
+    holder where the system tells.
+    """
+    pause, longest = LOCK_POLL_SECONDS
+    limit = time.monotonic() + seconds
+    while not try_lock(fd):
+        if time.monotonic() >= limit:
+            holder = lock_holder(fd)
+            by = f" by {holder}" if holder else ""
+            raise LockTimeoutError(
+                f"lock timeout: {what} locked for >{seconds:g}s{by}; "
+                "end that process, or wait for it and try again"
+            )
+        time.sleep(pause)
+        pause = min(longest, pause * 2)
+
+
+def lock_holder(fd: int) -> str:
+    """`pid 4711 (python3 …)` of who holds the flock of this file; "" where nobody tells.
+
+    Source: proc_locks(5).
+    """
+    status = os.fstat(fd)
+    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        lines = read_text("/proc/locks").split("\n")
+    except OSError:
+        return ""
+    for line in lines:
+        fields = line.split()
+        if len(fields) > 5 and fields[1] == "FLOCK" and fields[5] == wanted:
+            return f"pid {fields[4]}{_command_of(fields[4])}"
+    return ""
+
+
+def _command_of(pid: str) -> str:
+    try:
+        command = read_text(f"/proc/{pid}/cmdline", 200).replace("\0", " ").strip()
+    except OSError:
+        return ""
+    printable = "".join(c for c in command if c.isprintable())
+    return f" ({printable})" if printable else ""
+
+
+def open_lock(path: str) -> int:
+    """A descriptor of the lock file at `path`, which is created when it is missing."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def is_locked(path: str) -> bool:
+    """True while somebody holds the exclusive flock of the file; writes nothing."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not try_lock(fd, shared=True)
+    finally:
+        os.close(fd)
+
+
+def append_line(path: str, line: str) -> None:
+    """Append one line to a small log file; one write, so that lines do not mix."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(fd, line.encode("utf-8", "replace") + b"\n")
+    finally:
+        os.close(fd)
+
+
+def free_bytes(path: str) -> int:
+    """Bytes that this user may still write on the file system of `path`."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+def walk_up(start: str) -> Iterator[str]:
+    """`start` and every folder above it, the nearest first."""
+    path = os.path.abspath(start)
+    while True:
+        yield path
+        parent = os.path.dirname(path)
+        if parent == path:
+            return
+        path = parent
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, poll_seconds: float = 0.05) -> bool:
+    """Poll `condition` until it is true or `seconds` have passed; says which."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= limit:
+            return False
+        time.sleep(poll_seconds)
+    return True
