@@ -1,0 +1,81 @@
+"""The agent backends: each file of this folder is one, found by its name.
+
+There is no table to keep: a new file is a new type. `base` and names that begin
+with "_" are what the backends share.
+"""
+
+from __future__ import annotations
+
+import os
+
+from lib.errors import EXIT_USAGE, UserError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def types() -> list[str]:
+    """The names of all agent types, sorted."""
+    stems = [name[:-3] for name in os.listdir(_HERE) if name.endswith(".py")]
+    return sorted(stem for stem in stems if stem != "base" and not stem.startswith((".", "_")))
+
+
+def load(type_name: str) -> ModuleType:
+    """The backend of that type; only its own module is imported."""
+    if type_name not in types():
+        from lib.agents import _render
+
+        name = _render.one_line(type_name, 60)
+        raise UserError(f"unknown agent: {name}; known: {', '.join(types())}", EXIT_USAGE)
+    module: ModuleType = __import__(f"lib.agents.{type_name}", fromlist=["command"])
+    return module
+
+
+def find(
+    backend: ModuleType, path_env: str | None, options: Mapping[str, object] | None = None
+) -> str | None:
+    """The absolute path of the program that the backend starts; None: none found, or none needed.
+
+    Which of the two it is, `executable_name` tells.
+    """
+    name = executable_name(backend, options)
+    return find_executable(name, path_env) if name else None
+
+
+def executable_name(backend: ModuleType, options: Mapping[str, object] | None = None) -> str | None:
+    """The program that must be on PATH for this backend, or None where it needs none."""
+    if hasattr(backend, "executable"):
+        name: str | None = backend.executable(options or {})
+    else:
+        name = backend.EXECUTABLE
+    return name
+
+
+def find_executable(name: str, path_env: str | None) -> str | None:
+    """The absolute path of a program, looked up as a shell would; None when there is none.
+
+    But for one thing: an empty entry of PATH is skipped. It means the working folder, and
+    an agent works in folders whose files are not ours.
+    """
+    if "/" in name:
+        return _executable(os.path.abspath(name))
+    for folder in (path_env or os.defpath).split(os.pathsep):
+        path = _executable(os.path.join(os.path.abspath(folder), name)) if folder else None
+        if path:
+            return path
+    return None
+
+
+def _executable(path: str) -> str | None:
+    return path if os.path.isfile(path) and os.access(path, os.X_OK) else None
+
+
+def all_token_variables() -> tuple[str, ...]:
+    """Every variable that is known to hold the secret of some agent, or of the server."""
+    from lib.agents import base
+
+    return base.KNOWN_TOKEN_VARIABLES

@@ -1,0 +1,313 @@
+"""What every agent backend shares: what it is told, what it tells, how its output is read.
+
+A backend is one file of this folder with
+
+    EXECUTABLE       name to look up on PATH, or None
+    INSTALL          how to get it, one line
+    TOKEN_VARIABLES  the only secrets its process gets; a configured token goes into the first
+    PACED            whether starts of it are spread in time (remote models: yes)
+    STREAM           whether its output is a stream of events (else plain text)
+    command(launch), environment(launch), reader(options)
+
+and, where they apply, CHOOSES_SESSION = True (the session id can be passed before
+the start), PREAMBLE = False (the prompt is to come without the toolkit's preamble),
+executable(options) and token_variables(options) in place of the constants.
+"""
+
+from __future__ import annotations
+
+from lib import redact
+from lib.agents import _render
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_LINE_BYTES = 16 << 20
+MAX_TEXT_BYTES = 4 << 20
+
+# Every variable that gives access to a model, or to this toolkit's own server.
+KNOWN_TOKEN_VARIABLES = (
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "OPENAI_API_KEY",
+    "CODEX_API_KEY",
+    "OPENAI_ORG_ID",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "PERPLEXITY_API_KEY",
+    "XAI_API_KEY",
+    "AMP_API_KEY",
+    "COPILOT_PROVIDER_API_KEY",
+    "CURSOR_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "GROQ_API_KEY",
+    "MISTRAL_API_KEY",
+    "OPENROUTER_API_KEY",
+    "CONDUCTOR_API_KEY",
+)
+
+# What an agent leaves in the environment of its tools; one that is started there
+# must not take itself for a part of that session.
+NESTED_SESSION_VARIABLES = (
+    "CLAUDECODE",
+    "CLAUDE_CODE_ENTRYPOINT",
+    "CLAUDE_CODE_SESSION_ID",
+    "CLAUDE_CODE_SSE_PORT",
+    "CLAUDE_AGENT_SDK_VERSION",
+)
+
+
+class Launch:
+    """What a backend needs to know to build a command; paths are absolute."""
+
+    __slots__ = (
+        "cwd",
+        "executable",
+        "model",
+        "options",
+        "prompt_path",
+        "resume",
+        "run_dir",
+        "session_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        executable: str | None,
+        prompt_path: str,
+        run_dir: str,
+        cwd: str,
+        model: str | None = None,
+        session_id: str | None = None,
+        resume: bool = False,
+        options: Mapping[str, object] | None = None,
+    ) -> None:
+        self.executable = executable
+        self.prompt_path = prompt_path
+        self.run_dir = run_dir
+        self.cwd = cwd
+        self.model = model
+        self.session_id = session_id
+        self.resume = resume
+        self.options: dict[str, object] = dict(options or {})
+
+
+class Outcome:
+    """What a stream told so far; final after `Reader.finish`."""
+
+    __slots__ = (
+        "cached_tokens",
+        "cost_usd",
+        "error",
+        "final_text",
+        "input_tokens",
+        "model",
+        "note",
+        "open_tools",
+        "output_tokens",
+        "session_id",
+        "success",
+        "tool_calls",
+        "turns",
+    )
+
+    def __init__(self) -> None:
+        self.final_text: str | None = None  # as the agent gave it: control characters and all
+        self.success: bool | None = None  # None: this kind of output does not tell
+        self.error: str | None = None  # one line
+        self.session_id: str | None = None
+        self.model: str | None = None
+        self.input_tokens: int | None = None  # those read from a cache are among them
+        self.cached_tokens: int | None = None
+        self.output_tokens: int | None = None
+        self.turns: int | None = None
+        self.cost_usd: float | None = None  # of this run alone, where the stream tells
+        self.tool_calls = 0
+        self.open_tools = 0  # begun and not yet answered
+        self.note: str | None = None  # the last transient trouble
+
+
+class Reader:
+    """Reads an agent's stdout while it grows; any bytes, cut anywhere, never an error.
+
+    What `feed` and `finish` return, joined, does not depend on how the bytes were cut
+    (but for escape sequences in a line of text above 64 KiB).
+    """
+
+    understood = False  # whether `outcome.success` can be trusted to tell
+
+    def __init__(self) -> None:
+        self.outcome = Outcome()
+
+    def feed(self, data: bytes) -> str:
+        """Take the next bytes; return what to append to transcript.md (may be "")."""
+        raise NotImplementedError
+
+    def finish(self) -> str:
+        """Take the end of the file; return the rest of the transcript."""
+        raise NotImplementedError
+
+
+class TextReader(Reader):
+    """Plain text: the transcript is the text made harmless, the answer is the text as it came.
+
+    Of an answer above 4 MiB the first and the last half of that are kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        import codecs
+
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._size = 0
+
+    def feed(self, data: bytes) -> str:
+        self._keep(data)
+        text = self._held + self._decoder.decode(data)
+        cut = _render.unfinished_at(text)
+        self._held = text[cut:]
+        return redact.for_terminal(text[:cut])
+
+    def finish(self) -> str:
+        rest = self._held + self._decoder.decode(b"", True)
+        self._held = ""
+        self.outcome.final_text = self._kept() or None
+        return redact.for_terminal(rest)
+
+    def _keep(self, data: bytes) -> None:
+        half = MAX_TEXT_BYTES // 2
+        self._size += len(data)
+        room = half - len(self._head)
+        self._head += data[:room]
+        self._tail += data[room:]
+        if len(self._tail) > 2 * half:  # not at each call: moving the tail costs its length
+            del self._tail[:-half]
+
+    def _kept(self) -> str:
+        head, tail = self._head, self._tail[-(MAX_TEXT_BYTES // 2) :]
+        if self._size == len(head) + len(tail):
+            return (head + tail).decode("utf-8", "replace")
+        # Cut between lines: redaction does not know half a token.
+        head = head[: head.rfind(b"\n") + 1] or head
+        tail = tail[tail.find(b"\n") + 1 :] or tail
+        left_out = self._size - len(head) - len(tail)
+        note = f"\n[… {left_out} bytes left out …]\n\n".encode()
+        return (head + note + tail).decode("utf-8", "replace")
+
+
+class JsonLinesReader(Reader):
+    """One JSON object a line; a subclass says what each means in `on_event` and `on_end`.
+
+    A line that is no object is shown as a note. A line above 16 MiB is skipped
+    with a note, and never held in memory.
+    """
+
+    understood = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcome.success = False
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def on_event(self, event: dict[str, object]) -> str:
+        """Take one event; return its lines of the transcript."""
+        raise NotImplementedError
+
+    def on_end(self) -> str:
+        """Take the end of the stream; return the last lines of the transcript."""
+        raise NotImplementedError
+
+    def feed(self, data: bytes) -> str:
+        # bytes.split on "\n" alone: agents write U+2028 unescaped inside their strings.
+        first, *others = data.split(b"\n")
+        self._add(first)
+        shown = []
+        for part in others:
+            shown.append(self._take_line())
+            self._add(part)
+        return "".join(shown)
+
+    def finish(self) -> str:
+        return self._take_line() + self.on_end()
+
+    def _add(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size > MAX_LINE_BYTES:
+            self._parts.clear()
+        elif part:
+            self._parts.append(part)
+
+    def _take_line(self) -> str:
+        line, size = b"".join(self._parts), self._size
+        self._parts.clear()
+        self._size = 0
+        if size > MAX_LINE_BYTES:
+            return f"· a line of {size} bytes was skipped\n"
+        text = line.decode("utf-8", "replace").strip()
+        if not text:
+            return ""
+        event = _parse_object(text)
+        if event is None:
+            return f"· {_render.one_line(text, 500)}\n"
+        return self.on_event(event)
+
+
+def _parse_object(text: str) -> dict[str, object] | None:
+    import json
+
+    try:
+        value = json.loads(text, strict=False)
+    except (ValueError, RecursionError):  # RecursionError: "[[[[…" of any depth is valid JSON
+        return None
+    return value if isinstance(value, dict) else None
+
+
+# What came out of JSON is of any type until one of these has looked at it.
+
+
+def as_dict(value: object) -> dict[str, object]:
+    """The value where it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[object]:
+    """The value where it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def as_text(value: object) -> str:
+    """The value where it is a string (one that UTF-8 can write), else ""."""
+    return _render.encodable(value) if isinstance(value, str) else ""
+
+
+def as_count(value: object) -> int | None:
+    """The value where it is a sensible number of things, else None."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**15:
+        return value
+    return None
+
+
+def as_amount(value: object) -> float | None:
+    """The value where it is a sensible amount (no NaN, not below 0), else None."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15:
+        return float(value)
+    return None
+
+
+def as_session_id(value: object) -> str | None:
+    """The value where it may stand as an argument on a later command line, else None."""
+    text = as_text(value)
+    plain = text.isascii() and text.replace("-", "").replace("_", "").isalnum()
+    return text if plain and len(text) <= 200 and not text.startswith("-") else None
+
+
+def as_name(value: object) -> str | None:
+    """The value as a short name on one line (a model's, a tool's), else None."""
+    return _render.one_line(as_text(value), 100) or None

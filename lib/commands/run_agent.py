@@ -1,0 +1,178 @@
+"""run-agent.py: run one agent once, in a run folder of its own, and record everything."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from lib import config, faults, ids, paths, redact, runner, runs, supervisor
+from lib.cli import Command, Option, Values, parse_seconds, run
+from lib.errors import UsageError, UserError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+COMMAND = Command(
+    "run-agent.py",
+    "run one agent once and record everything about it",
+    about="""\
+Makes runs/run_YYYYMMDD-HHMMSS-PID/ (UTC), starts AGENT in CWD in a session of
+its own with PROMPT_FILE on its stdin, waits, and exits with the agent's exit
+code.  Prints RUN_ID=, RUN_DIR= and PID=, one per line.  Follow a run with
+tail -f RUN_DIR/transcript.md.  SIGINT, SIGTERM and SIGHUP end the agent and
+all it started: SIGTERM first, SIGKILL after $CONDUCTOR_STOP_GRACE (30) s.""",
+    positionals=(
+        ("AGENT", "?", "claude, offline, shell, or a name from the config (default: the "
+         "config's, else the first of codex, claude, gemini on PATH)"),
+        ("CWD", "?", "the agent's working folder (default: the current one)"),
+        ("PROMPT_FILE", "?", "what the agent shall do (default: prompt.md in CWD)"),
+    ),
+    options=(
+        Option("--prompt", metavar="TEXT", help="the prompt itself, in place of PROMPT_FILE"),
+        Option("--project", metavar="ID", help="project (default: $JRUN_PROJECT_ID, else CWD's name)"),
+        Option("--task", metavar="ID", help="task; also ends the run folder's name"),
+        Option("--parent", metavar="RUN_ID", help="the run this one belongs to (default: $JRUN_ID)"),
+        Option("--previous", metavar="RUN_ID", help="the attempt before this one"),
+        Option("--timeout", metavar="TIME", kind="seconds", help="stop it after that long: 90s, 15m, 2h; 0 = never"),
+        Option("--idle-timeout", metavar="TIME", kind="seconds", help="stop it when it has been silent for that long"),
+        Option("--model", metavar="NAME", help="the model, where the agent lets one choose"),
+        Option("--root", metavar="DIR", help="where runs/ and MESSAGE-BUS.md are (default: $CONDUCTOR_ROOT, else the clone)"),
+        Option("--runs-dir", metavar="DIR", help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)"),
+        Option("--bus", metavar="FILE", help="the bus for RUN_START and RUN_STOP (default: $JRUN_MESSAGE_BUS, else ROOT's)"),
+        Option("--config", metavar="FILE", help="the config (default: $CONDUCTOR_CONFIG, ./config.yaml, …)"),
+        Option("--env", metavar="KEY=VALUE", many=True, help="set a variable for the agent; may be repeated"),
+        Option("--keep-background", help="let processes that the agent leaves behind live on"),
+        Option("--follow", help="print the transcript while it grows"),
+        Option("--json", help="print the record as one JSON object at the end, and nothing else"),
+    ),
+    examples=(
+        "./run-agent.py claude . prompt.md",
+        "./run-agent.py offline . --prompt 'Say hello' --follow",
+        "./run-agent.py shell /tmp/work steps.md --timeout 10m --task build",
+    ),
+    exit_codes="the agent's own; 1 it said 0 but did not succeed, or no prompt; 2 wrong usage or "
+    "unknown agent; 127 its program is not on PATH; 124 timed out; 128+N ended by signal N",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    faults.enter_part("supervisor")
+    return run(COMMAND, run_agent, arguments)
+
+
+def run_agent(values: Values) -> int:
+    settings = config.load(values.text("config"))
+    name = values.text("agent") or runner.choose_agent(settings)
+    type_name, options, executable = runner.resolve_agent(settings, name)
+    cwd = runner.check_cwd(values.text("cwd") or ".")
+    prompt = _prompt(values, cwd)
+    runs_dir = paths.runs_dir(values.text("root"), values.text("runs_dir"))
+    task = values.text("task")
+    request = runner.Request(
+        agent=name,
+        type=type_name,
+        options=options,
+        executable=executable,
+        cwd=cwd,
+        prompt=prompt,
+        project=_project(values, cwd),
+        task=_safe("--task", task) if task else os.environ.get("JRUN_TASK_ID") or _stem(values),
+        parent=values.text("parent") or os.environ.get("JRUN_ID"),
+        previous=values.text("previous"),
+        bus=paths.bus_path(values.text("root"), values.text("bus")),
+        timeout=_limit(values, settings, "timeout"),
+        idle_timeout=_limit(values, settings, "idle_timeout"),
+        model=values.text("model"),
+        env=_variables(values.items("env")),
+        keep_background=values.flag("keep_background"),
+    )
+    paths.make_folder(runs_dir)
+    runner.check_space(runs_dir)
+    supervisor.repair_all(runs_dir)
+    record, lock = runs.allocate(runs_dir, task or "")
+    as_json = values.flag("json")
+    if not as_json:
+        _say(f"RUN_ID={record.run_id}\nRUN_DIR={redact.for_terminal(record.path)}\n")
+    code = runner.start(
+        record,
+        lock,
+        request,
+        on_start=None if as_json else lambda pid: _say(f"PID={pid}\n"),
+        on_text=_follower() if values.flag("follow") and not as_json else None,
+    )
+    if as_json:
+        import json
+
+        _say(json.dumps(record.record, ensure_ascii=False) + "\n")
+    elif code and record.text("error_summary"):
+        sys.stderr.write(f"{COMMAND.name}: {record.text('error_summary')}\n")
+    return code
+
+
+def _say(text: str) -> None:
+    """Print at once.  Nobody may be listening any more: the run goes on all the same."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _follower() -> Callable[[str], None]:
+    return lambda text: _say(redact.for_terminal(text))
+
+
+def _prompt(values: Values, cwd: str) -> bytes:
+    text = values.text("prompt")
+    if text is None:
+        return runner.read_prompt(values.text("prompt_file") or os.path.join(cwd, "prompt.md"))
+    if values.text("prompt_file"):
+        raise UsageError("--prompt and PROMPT_FILE exclude each other; keep one")
+    return runner.check_prompt(text.encode("utf-8", "surrogateescape"), "--prompt")
+
+
+def _project(values: Values, cwd: str) -> str:
+    given = values.text("project")
+    if given:
+        return _safe("--project", given)
+    return os.environ.get("JRUN_PROJECT_ID") or ids.slug(os.path.basename(cwd))
+
+
+def _stem(values: Values) -> str:
+    name = os.path.basename(values.text("prompt_file") or "prompt.md")
+    return ids.slug(name.rpartition(".")[0] or name)
+
+
+def _safe(option: str, value: str) -> str:
+    if not ids.is_safe(value):
+        raise UsageError(
+            f"{option}: {redact.for_terminal(value)!r} cannot be an id; "
+            "use letters, digits, '.', '_' and '-', at most 128"
+        )
+    return value
+
+
+def _limit(values: Values, settings: config.Config, key: str) -> float:
+    given = values.seconds(key)
+    if given is not None:
+        return given
+    default = settings.defaults.get(key)
+    if default is None:
+        return 0.0
+    try:
+        return parse_seconds(str(default))
+    except ValueError:
+        raise UserError(
+            f"{settings.path}: defaults.{key}: {default!r} is no time; write 15m"
+        ) from None
+
+
+def _variables(pairs: list[str]) -> dict[str, str]:
+    result = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or "\0" in pair:
+            raise UsageError(f"--env: {name!r} is not KEY=VALUE")
+        result[name] = value
+    return result

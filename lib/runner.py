@@ -1,0 +1,457 @@
+"""The one place that starts an agent: what it is given, and what is recorded of it.
+
+`prepare` turns what a caller wants into a Request, and finds every mistake
+before anything is made.  `start` makes a run of it in a run folder that the
+caller allocated and locked, and stays with it to its end (lib/supervisor.py).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from lib import agents, faults, files, ids, paths, procs, redact, runs, supervisor
+from lib.agents import base
+from lib.errors import EXIT_NOT_FOUND, UserError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import ModuleType
+
+    from lib.config import Config
+
+FIRST_CHOICES = ("codex", "claude", "gemini")  # without a config, the first found on PATH
+MAX_PROMPT_BYTES = 64 << 20
+DEFAULT_FREE_MB = 500
+GUARD_DESCRIPTOR = 3
+
+# What stands between supervisor and agent.  It leads the session, so the
+# group has a leader as long as the agent lives; its traps are reset in the
+# agent (POSIX: caught signals, unlike ignored ones, return to the default).
+# The inner shell makes pid.txt with O_EXCL (set -C) before it becomes the
+# agent: who wants to write a run off makes that file first, and the agent can
+# then not start any more.  The exit code appears by rename, whole or not at
+# all.  $0 = run folder, $1 = working folder, then the agent's command line.
+GUARD = r"""cd "$1" || exit 126
+shift
+trap : HUP INT QUIT TERM USR1 USR2
+/bin/sh -c 'set -C; echo $$ >"$0/pid.txt" && echo $$ >&3 && exec "$@" 3>&-' "$0" "$@"
+code=$?
+echo $code >"$0/.exit-code.tmp" && exec /bin/mv -f "$0/.exit-code.tmp" "$0/.exit-code"
+exit $code
+"""
+
+
+class Request:
+    """All that is needed to start one run; plain data, so that it can go to another process."""
+
+    __slots__ = (
+        "agent",
+        "attempt",
+        "bus",
+        "cwd",
+        "env",
+        "executable",
+        "final",
+        "idle_timeout",
+        "keep_background",
+        "model",
+        "options",
+        "parent",
+        "previous",
+        "project",
+        "prompt",
+        "resume",
+        "session_id",
+        "task",
+        "timeout",
+        "token",
+        "type",
+    )
+
+    def __init__(self, **values: object) -> None:
+        self.agent = str(values.get("agent") or "")  # the name that was asked for
+        self.type = str(values.get("type") or self.agent)  # the backend
+        self.executable = _text(values.get("executable"))
+        self.options = _mapping(values.get("options"))
+        self.cwd = str(values.get("cwd") or "")
+        self.prompt = _bytes(values.get("prompt"))
+        self.project = str(values.get("project") or "default")
+        self.task = str(values.get("task") or "default")
+        self.parent = str(values.get("parent") or "")
+        self.previous = str(values.get("previous") or "")
+        self.bus = str(values.get("bus") or "")
+        self.timeout = _seconds(values.get("timeout"))  # 0 = none
+        self.idle_timeout = _seconds(values.get("idle_timeout"))
+        self.model = _text(values.get("model"))
+        self.session_id = _text(values.get("session_id"))
+        self.resume = values.get("resume") is True
+        self.env = {str(k): str(v) for k, v in _mapping(values.get("env")).items()}
+        self.keep_background = values.get("keep_background") is True
+        self.attempt = str(values.get("attempt") or "")  # "2": which try of its task this is
+        self.final = values.get("final", True) is True  # False: if it fails, it is tried again
+        self.token = str(values.get("token") or "")  # repeats what the plan's state noted
+
+    def as_dict(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def _text(value: object) -> str | None:
+    return str(value) if value else None
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _seconds(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def choose_agent(config: Config, search_path: str | None = None) -> str:
+    """The agent for a caller who named none: the config's default, else the first on PATH."""
+    default = config.defaults.get("agent")
+    if default:
+        return str(default)
+    for name in FIRST_CHOICES:
+        if name in agents.types() and agents.find_executable(name, search_path or _path()):
+            return name
+    raise UserError(
+        f"no agent given and none of {', '.join(FIRST_CHOICES)} is on PATH; "
+        "install one, or try: run-agent.py offline",
+        EXIT_NOT_FOUND,
+    )
+
+
+def _path() -> str:
+    return os.environ.get("PATH", os.defpath)
+
+
+def resolve_agent(config: Config, name: str) -> tuple[str, dict[str, object], str | None]:
+    """(type, settings, executable) of an agent by name.
+
+    UserError with code 2 for an unknown name, 127 for a program that is not
+    on PATH (the text names how to install it).
+    """
+    options = config.entry(name)
+    type_name = str(options.get("type") or name)
+    backend = agents.load(type_name)
+    program = agents.executable_name(backend, options)
+    if options.get("executable"):
+        program = os.path.expanduser(str(options["executable"]))
+    if program is None:
+        return type_name, options, None
+    found = agents.find_executable(program, _path())
+    if found is None:
+        raise UserError(
+            f"{name}: the program {program!r} is not on PATH; install it: {backend.INSTALL}",
+            EXIT_NOT_FOUND,
+        )
+    return type_name, options, found
+
+
+def read_prompt(path: str) -> bytes:
+    """The prompt in a file; UserError for one that is missing, no file, empty or not UTF-8."""
+    shown = path
+    try:
+        if os.path.isdir(path):
+            raise UserError(f"prompt is a folder: {shown}; name the file in it")
+        with open(path, "rb") as file:
+            prompt = file.read(MAX_PROMPT_BYTES + 1)
+    except FileNotFoundError:
+        raise UserError(
+            f"no prompt file {shown}; write it, or name another: run-agent.py AGENT CWD PROMPT_FILE"
+        ) from None
+    except OSError as error:
+        raise UserError(f"prompt cannot be read: {shown}: {error.strerror}") from None
+    return check_prompt(prompt, shown)
+
+
+def check_prompt(prompt: bytes, source: str) -> bytes:
+    """The prompt, if an agent can be given it; `source` names it in the error."""
+    if len(prompt) > MAX_PROMPT_BYTES:
+        raise UserError(f"prompt is larger than {MAX_PROMPT_BYTES >> 20} MiB: {source}; shorten it")
+    try:
+        text = prompt.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"prompt is not UTF-8: {source}: byte {error.start}; convert it, e.g. with iconv"
+        ) from None
+    if not text.strip():
+        raise UserError(f"prompt is empty: {source}; write what the agent shall do")
+    return prompt
+
+
+def check_cwd(path: str) -> str:
+    """The working folder as an absolute path; UserError when it is none."""
+    folder = os.path.abspath(os.path.expanduser(path))
+    if not os.path.isdir(folder):
+        raise UserError(f"working folder {folder} is not a folder; make it, or name another")
+    return folder
+
+
+def check_space(folder: str) -> None:
+    """UserError when the disk is too full to start anything ($CONDUCTOR_MIN_FREE_MB, 500)."""
+    try:
+        floor = int(os.environ.get("CONDUCTOR_MIN_FREE_MB", DEFAULT_FREE_MB))
+    except ValueError:
+        floor = DEFAULT_FREE_MB
+    free = files.free_bytes(folder) >> 20
+    if free < floor:
+        raise UserError(
+            f"disk is short: {free} MB free at {folder}, the floor is {floor} MB; "
+            "free some, or lower CONDUCTOR_MIN_FREE_MB"
+        )
+
+
+def launch_of(run: runs.Run, request: Request) -> base.Launch:
+    """What the backend is told about this run."""
+    return base.Launch(
+        executable=request.executable,
+        prompt_path=run.file(runs.PROMPT),
+        run_dir=run.path,
+        cwd=request.cwd,
+        model=request.model or _text(request.options.get("model")),
+        session_id=request.session_id,
+        resume=request.resume,
+        options=request.options,
+    )
+
+
+def environment(
+    run: runs.Run, request: Request, backend: ModuleType, launch: base.Launch
+) -> dict[str, str]:
+    """The agent's environment: ours, the JRUN_* contract, its own token and no other's."""
+    options = request.options
+    own_tokens = (
+        backend.token_variables(options)
+        if hasattr(backend, "token_variables")
+        else backend.TOKEN_VARIABLES
+    )
+    keep = set(own_tokens)
+    result: dict[str, str] = {}
+    for name, value in os.environ.items():
+        foreign = name in base.KNOWN_TOKEN_VARIABLES and name not in keep
+        ours = name.startswith("CONDUCTOR_AGENT_") and name.endswith("_TOKEN")
+        if not foreign and not ours:
+            result[name] = value
+    # Faults are for the process they were planned in, not for child runs; an
+    # agent must not take itself for a part of the session it was started in.
+    for name in ("CONDUCTOR_FAULT", "JRUN_TASK_FOLDER", *base.NESTED_SESSION_VARIABLES):
+        result.pop(name, None)
+    bin_folder = os.path.join(paths.TOOLKIT, "bin")
+    search_path = result.get("PATH", os.defpath)
+    if bin_folder not in search_path.split(os.pathsep):
+        search_path = bin_folder + os.pathsep + search_path
+    result["PATH"] = search_path
+    result.update(
+        JRUN_PROJECT_ID=request.project,
+        JRUN_TASK_ID=request.task,
+        JRUN_ID=run.run_id,
+        JRUN_PARENT_ID=request.parent,
+        JRUN_RUNS_DIR=os.path.dirname(run.path),
+        JRUN_RUN_FOLDER=run.path,
+        JRUN_MESSAGE_BUS=request.bus,
+    )
+    token = options.get("token")
+    if token and own_tokens:
+        result[own_tokens[0]] = str(token)
+    for changes in (backend.environment(launch), _mapping(options.get("env")), request.env):
+        for variable, value in changes.items():
+            if value is None:
+                result.pop(variable, None)
+            else:
+                result[variable] = str(value)
+    return result
+
+
+def preamble(run: runs.Run, request: Request) -> bytes:
+    """What an agent is told about its run, before the prompt."""
+    append = os.path.join(paths.TOOLKIT, "bin", "bus-append")
+    lines = [
+        f"JRUN_RUN_FOLDER={run.path}",
+        f"JRUN_PROJECT_ID={request.project}",
+        f"JRUN_TASK_ID={request.task}",
+        f"JRUN_ID={run.run_id}",
+        *([f"JRUN_PARENT_ID={request.parent}"] if request.parent else []),
+        f"JRUN_MESSAGE_BUS={request.bus}",
+        f"Write your final answer to {run.file(runs.OUTPUT)}",
+        f'Report progress with: {append} --type PROGRESS "..." (also FACT, DECISION, ERROR)',
+    ]
+    shown = [line.replace("\n", "\\n") for line in lines]
+    return ("\n".join(shown) + "\n\n---\n\n").encode("utf-8", "surrogateescape")
+
+
+def new_record(run: runs.Run, request: Request) -> runs.Record:
+    """The record before the agent starts: all that is known, status running, no pid."""
+    record: runs.Record = {
+        "version": 1,
+        "run_id": run.run_id,
+        **({"parent_run_id": request.parent} if request.parent else {}),
+        **({"previous_run_id": request.previous} if request.previous else {}),
+        "project_id": request.project,
+        "task_id": request.task,
+        "agent": request.type,
+        "process_ownership": "managed",
+        "pid": 0,
+        "pgid": 0,
+        "start_time": ids.rfc3339(),
+        "end_time": ids.ZERO_TIME,
+        "exit_code": -1,
+        "status": runs.RUNNING,
+        "cwd": request.cwd,
+        "prompt_path": run.file(runs.PROMPT),
+        "output_path": run.file(runs.OUTPUT),
+        "stdout_path": run.file(runs.STDOUT),
+        "stderr_path": run.file(runs.STDERR),
+        "agent_version": "",
+    }
+    extra = {
+        "agent_name": request.agent if request.agent != request.type else "",
+        "model": request.model or "",
+        "session_id": request.session_id or "",
+        "attempt": request.attempt,
+        "attempt_token": request.token,
+        "will_retry": not request.final,
+        "bus": request.bus,
+        "timeout": request.timeout,
+        "idle_timeout": request.idle_timeout,
+        "keep_background": request.keep_background,
+        "output_kind": str(request.options.get("output") or ""),
+        "monotonic_start": time.monotonic(),
+        "supervisor_pid": os.getpid(),
+        "supervisor_start": procs.start_time(os.getpid()),
+        **procs.machine(),
+    }
+    record.update({key: value for key, value in extra.items() if value})
+    return record
+
+
+def start(
+    run: runs.Run,
+    lock: int,
+    request: Request,
+    *,
+    on_start: Callable[[int], None] | None = None,
+    on_text: Callable[[str], None] | None = None,
+    detached: bool = False,
+) -> int:
+    """Run the agent in the folder `run`, whose lock descriptor `lock` is taken over.
+
+    Returns what `run-agent.py` exits with.  `on_start(pid)` is called once the
+    agent runs, `on_text` with each new piece of its transcript.  However this
+    process ends, the run can be repaired from its folder.
+    """
+    faults.point("run-allocated")
+    backend = agents.load(request.type)
+    inside = os.environ.get("JRUN_RUN_FOLDER")
+    if inside and request.parent:
+        runs.note_child(inside, run)
+    wanted_preamble = getattr(backend, "PREAMBLE", True) and request.options.get("preamble", True)
+    prompt = (preamble(run, request) if wanted_preamble else b"") + request.prompt
+    _write_new(run.file(runs.PROMPT), prompt)
+    for name in (runs.STDOUT, runs.STDERR):
+        _write_new(run.file(name), b"")
+    launch = launch_of(run, request)
+    run.record = new_record(run, request)
+    reader = backend.reader(request.options)
+    watch = supervisor.Supervisor(run, lock, reader, on_text=on_text, detached=detached)
+    try:
+        command = backend.command(launch)
+        variables = environment(run, request, backend, launch)
+        run.record["commandline"] = redact.text(_shown_command(command, run))
+        _note_cwd(run, request, command)
+        runs.write_record(run, durable=False)
+        faults.point("run-recorded")
+        pipe = _spawn(run, request, command, variables, watch)
+    except (UserError, OSError) as error:
+        watch.fail(_reason(error))
+        raise
+    pid = watch.take_pid(pipe)
+    if pid and on_start is not None:
+        on_start(pid)
+    return watch.run_to_end()
+
+
+def _reason(error: UserError | OSError) -> str:
+    if isinstance(error, OSError):
+        return f"could not start: {error.strerror or error}"
+    return str(error)
+
+
+def _write_new(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        files.write_all(fd, data)
+    finally:
+        os.close(fd)
+
+
+def _shown_command(command: list[str], run: runs.Run) -> str:
+    words = [word if len(word) <= 200 else word[:200] + "…" for word in command]
+    return f"{' '.join(words)} < {run.file(runs.PROMPT)}"
+
+
+def _note_cwd(run: runs.Run, request: Request, command: list[str]) -> None:
+    pairs = {
+        "RUN_ID": run.run_id,
+        "CWD": request.cwd,
+        "AGENT": request.agent,
+        "CMD": _shown_command(command, run),
+        "PROMPT": run.file(runs.PROMPT),
+        "STDOUT": run.file(runs.STDOUT),
+        "STDERR": run.file(runs.STDERR),
+    }
+    supervisor.note(run, pairs)
+
+
+def _spawn(
+    run: runs.Run,
+    request: Request,
+    command: list[str],
+    variables: Mapping[str, str],
+    watch: supervisor.Supervisor,
+) -> int:
+    """Start guard and agent; return the pipe that tells the agent's pid, and the guard's end."""
+    prompt = os.open(run.file(runs.PROMPT), os.O_RDONLY | os.O_CLOEXEC)
+    append = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+    stdout = os.open(run.file(runs.STDOUT), append)
+    stderr = os.open(run.file(runs.STDERR), append)
+    read_end, write_end = os.pipe()
+    # dup2 onto its own number would leave close-on-exec set: move such a
+    # descriptor out of the way of the target numbers first.
+    sources = [_above_targets(fd) for fd in (prompt, stdout, stderr, write_end)]
+    faults.point("run-before-spawn")
+    try:
+        guard = os.posix_spawn(
+            "/bin/sh",
+            ["sh", "-c", GUARD, run.path, request.cwd, *command],
+            dict(variables),
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(sources)
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=procs.RESET_SIGNALS,
+        )
+    finally:
+        for fd in sources:
+            os.close(fd)
+    faults.point("run-spawned")
+    watch.guard = guard
+    return read_end
+
+
+def _above_targets(fd: int) -> int:
+    if fd > GUARD_DESCRIPTOR:
+        return fd
+    import fcntl
+
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, GUARD_DESCRIPTOR + 1)
+    os.close(fd)
+    return moved

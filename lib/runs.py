@@ -1,0 +1,380 @@
+"""The run folder: its files, its record, and the true state of a run.
+
+A run is one folder.  `run-info.yaml` in it is the record; it is written by
+whoever holds the flock on `.lock` in the same folder: the run's supervisor
+while it lives, later whoever repairs the run.  Readers never write: they
+compute the true state from the record, the lock, the process table and the
+exit code that the guard left.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from lib import files, ids, procs, yamlio
+from lib.errors import UserError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RECORD = "run-info.yaml"
+PROMPT = "prompt.md"
+STDOUT = "agent-stdout.txt"
+STDERR = "agent-stderr.txt"
+TRANSCRIPT = "transcript.md"
+OUTPUT = "output.md"
+CWD = "cwd.txt"
+PID = "pid.txt"
+LOCK = ".lock"
+EXIT_CODE = ".exit-code"  # written by the guard, by rename
+ACTIVE = ".active"  # in the runs folder: a mark for each run that has not ended
+CHILDREN = "children.txt"  # a line for each child run: supervisor's pid, its start, run folder
+FILES = (PROMPT, STDOUT, STDERR, TRANSCRIPT, OUTPUT, CWD, RECORD)
+
+RUNNING, COMPLETED, FAILED, UNKNOWN = "running", "completed", "failed", "unknown"
+NEVER_STARTED = "the agent was never started: its supervisor ended before it could"
+SUPERVISOR_LOST = "supervisor lost: it and the guard were killed, so the exit code is not known"
+RUN_LOCK_SECONDS = 10.0
+MODE = 0o700
+
+Record = dict[str, object]
+
+
+class Run:
+    """A run folder and what its record says; `record` is {} while there is none."""
+
+    __slots__ = ("path", "problem", "record")
+
+    def __init__(self, path: str, record: Record, problem: str = "") -> None:
+        self.path = path
+        self.record = record
+        self.problem = problem  # why the record could not be read
+
+    @property
+    def run_id(self) -> str:
+        return os.path.basename(self.path)
+
+    def file(self, name: str) -> str:
+        """The path of one of the run's files; from the folder, never from the record."""
+        return os.path.join(self.path, name)
+
+    def text(self, key: str) -> str:
+        value = self.record.get(key)
+        return value if isinstance(value, str) else "" if value is None else str(value)
+
+    def number(self, key: str) -> int:
+        value = self.record.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+    def time_ns(self, key: str) -> int | None:
+        return ids.parse_rfc3339(self.record.get(key))
+
+
+class State:
+    """What is true of a run now: status, exit code (None = unknown), reason, who keeps it alive.
+
+    `holder` is "supervisor", "agent" (its supervisor is gone) or "" for a run
+    that has ended; `ended_unrecorded` is true for one that somebody has yet
+    to repair.
+    """
+
+    __slots__ = ("ended_unrecorded", "exit_code", "holder", "reason", "status")
+
+    def __init__(
+        self,
+        status: str,
+        exit_code: int | None = None,
+        reason: str = "",
+        holder: str = "",
+        ended_unrecorded: bool = False,
+    ) -> None:
+        self.status = status
+        self.exit_code = exit_code
+        self.reason = reason
+        self.holder = holder
+        self.ended_unrecorded = ended_unrecorded
+
+
+def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tuple[Run, int]:
+    """A new run folder, mode 0700, and the descriptor that holds its lock.
+
+    The name is taken by `mkdir`, which fails for the second comer; who finds
+    it taken waits for the next second.  UserError when the runs folder
+    cannot be written.
+    """
+    limit = time.monotonic() + patience_seconds
+    while True:
+        path = os.path.join(runs_dir, ids.run_name(time.time(), os.getpid(), task))
+        try:
+            os.mkdir(path, MODE)
+        except FileExistsError:
+            if time.monotonic() > limit:
+                raise UserError(
+                    f"cannot make a run folder: {path} is taken; is the clock standing still?"
+                ) from None
+            now = time.time()
+            time.sleep(int(now) + 1.001 - now)
+            continue
+        except OSError as error:
+            raise UserError(
+                f"cannot make a run folder in {runs_dir}: {error.strerror}; "
+                "make it writable, or name another place with --runs-dir"
+            ) from None
+        run = Run(path, {})
+        _mark(run)
+        fd = files.open_lock(run.file(LOCK))
+        files.lock(fd, RUN_LOCK_SECONDS, f"the run {run.run_id}")
+        if not os.path.exists(run.file(RECORD)):
+            return run, fd
+        os.close(fd)  # a repair came between mkdir and lock, and wrote the folder off
+
+
+def _mark(run: Run) -> None:
+    """Note in the runs folder that this run has not ended: repair need not read all others."""
+    folder = os.path.join(os.path.dirname(run.path), ACTIVE)
+    try:
+        os.close(os.open(os.path.join(folder, run.run_id), os.O_CREAT | os.O_WRONLY, 0o600))
+    except FileNotFoundError:
+        os.makedirs(folder, MODE, exist_ok=True)
+        _mark(run)
+
+
+def unmark(run: Run) -> None:
+    """Take that note away."""
+    files.remove(os.path.join(os.path.dirname(run.path), ACTIVE, run.run_id))
+
+
+def marked(runs_dir: str) -> list[str]:
+    """The ids of the runs that have not ended, or whose end nobody has recorded yet."""
+    try:
+        return sorted(os.listdir(os.path.join(runs_dir, ACTIVE)))
+    except OSError:
+        return []
+
+
+def write_record(run: Run, durable: bool = True) -> None:
+    """Replace the record on disk by `run.record`; the caller holds the run's lock."""
+    files.replace_file(run.file(RECORD), yamlio.dump(run.record).encode(), 0o600, durable)
+
+
+def read(path: str) -> Run:
+    """The run in that folder; a record that cannot be read leaves `problem` set."""
+    try:
+        text = files.read_text(os.path.join(path, RECORD), 4 << 20)
+    except FileNotFoundError:
+        return Run(path, _legacy_record(path))
+    except OSError as error:
+        return Run(path, {}, f"{RECORD}: {error.strerror}")
+    try:
+        record = yamlio.load_flat(text)
+        if record is None:
+            record = yamlio.load_mapping(text, source=os.path.join(path, RECORD))
+    except UserError as error:
+        return Run(path, {}, str(error))
+    return Run(path, record)
+
+
+def _legacy_record(path: str) -> Record:
+    """What `cwd.txt` alone says of a run of the shell original; {} without it."""
+    try:
+        text = files.read_text(os.path.join(path, CWD), 64 * 1024)
+    except OSError:
+        return {}
+    pairs = dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
+    name = os.path.basename(path)
+    record: Record = {
+        "run_id": pairs.get("RUN_ID", name),
+        "project_id": ids.slug(os.path.basename(pairs.get("CWD", "")) or "unknown"),
+        "task_id": name,
+        "agent": pairs.get("AGENT", ""),
+        "cwd": pairs.get("CWD", ""),
+        "commandline": pairs.get("CMD", ""),
+        "start_time": time_from_name(name),
+        "end_time": ids.ZERO_TIME,
+        "exit_code": -1,
+        "status": RUNNING,
+    }
+    try:
+        record["pid"] = record["pgid"] = int(pairs.get("PID", "0"))
+        code = int(pairs["EXIT_CODE"])
+    except (KeyError, ValueError):
+        return record
+    record["exit_code"] = code
+    record["status"] = FAILED if code else COMPLETED
+    record["end_time"] = ids.rfc3339(os.stat(os.path.join(path, CWD)).st_mtime_ns)
+    return record
+
+
+def time_from_name(name: str) -> str:
+    digits = name.removeprefix("run_")[:15]
+    day, _, clock = digits.partition("-")
+    if len(day) == 8 and len(clock) == 6 and (day + clock).isdigit():
+        return f"{day[:4]}-{day[4:6]}-{day[6:]}T{clock[:2]}:{clock[2:4]}:{clock[4:]}Z"
+    return ids.ZERO_TIME
+
+
+def listing(runs_dir: str) -> Iterator[Run]:
+    """Every run below a runs folder: flat ones and those of task folders; no order."""
+    for path in folders(runs_dir):
+        yield read(path)
+
+
+def folders(runs_dir: str) -> Iterator[str]:
+    """The paths of all run folders: `runs/run_*` and `runs/PROJECT/TASK/runs/*`."""
+    for name, path in _subfolders(runs_dir):
+        if name.startswith("run_"):
+            yield path
+            continue
+        if name.startswith("."):
+            continue
+        for _, task in _subfolders(path):
+            for _, run_path in _subfolders(os.path.join(task, "runs")):
+                yield run_path
+
+
+def _subfolders(path: str) -> list[tuple[str, str]]:
+    try:
+        with os.scandir(path) as entries:
+            return [(e.name, e.path) for e in entries if e.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def find(runs_dir: str, wanted: str) -> Run:
+    """The one run whose id contains `wanted`; an exact id wins; UserError for none or several."""
+    matches = [path for path in folders(runs_dir) if wanted in os.path.basename(path)]
+    exact = [path for path in matches if os.path.basename(path) == wanted]
+    if len(exact or matches) == 1:
+        return read((exact or matches)[0])
+    if not matches:
+        raise UserError(f"no run {wanted!r} in {runs_dir}; list-runs shows them all")
+    names = sorted(os.path.basename(path) for path in matches)
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    raise UserError(f"{wanted!r} names {len(names)} runs: {shown}; give more of the id")
+
+
+def exit_code(run: Run) -> int | None:
+    """The agent's exit code as the guard left it; None while there is none."""
+    try:
+        text = files.read_text(run.file(EXIT_CODE), 16)
+        return int(text) if text.endswith("\n") else None
+    except (OSError, ValueError):
+        return None
+
+
+def agent_pid(run: Run) -> int:
+    """The agent's pid from the record, else from pid.txt; 0 when neither tells."""
+    pid = run.number("pid")
+    if pid:
+        return pid
+    try:
+        return int(files.read_text(run.file(PID), 32))
+    except (OSError, ValueError):
+        return 0
+
+
+def is_foreign(run: Run) -> bool:
+    """True when the record's pids mean nothing here: another host, boot aside, or namespace."""
+    here = procs.machine()
+    return any(run.text(key) and run.text(key) != here[key] for key in ("host", "pid_namespace"))
+
+
+def agent_lives(run: Run) -> bool:
+    """True while the agent itself lives: pid, start time, boot and place all match."""
+    pid = agent_pid(run)
+    if not pid or is_foreign(run):
+        return False
+    boot = run.text("boot_id")
+    if boot and boot != procs.machine()["boot_id"]:
+        return False
+    start = run.text("agent_start")
+    if start:
+        return procs.is_alive(pid, start)
+    process = procs.look_up(pid)
+    if process is None or process.zombie:
+        return False
+    # A record from before its supervisor could note the start time, or one of
+    # the original: the environment tells whose process that is.
+    return procs.run_ids([pid]).get(pid) == run.run_id
+
+
+def guard_lives(run: Run) -> bool:
+    """True while the run's guard lives, which is about to leave the exit code."""
+    pid, start = run.number("pgid"), run.text("guard_start")
+    boot = run.text("boot_id")
+    if not (pid and start) or is_foreign(run) or boot != procs.machine()["boot_id"]:
+        return False
+    return procs.is_alive(pid, start)
+
+
+def is_held(run: Run) -> bool:
+    """True while a supervisor, or somebody who repairs the run, holds its lock."""
+    return files.is_locked(run.file(LOCK))
+
+
+def state(run: Run) -> State:
+    """What is true of the run now; reads only."""
+    recorded = run.text("status")
+    code = run.record.get("exit_code")
+    if recorded in (COMPLETED, FAILED):
+        return State(recorded, code if isinstance(code, int) else None, run.text("error_summary"))
+    if run.problem:
+        return State(UNKNOWN, None, run.problem)
+    if is_held(run):
+        return State(RUNNING, None, "", "supervisor")
+    if not run.record:
+        return State(FAILED, None, NEVER_STARTED, ended_unrecorded=True)
+    if recorded != RUNNING:
+        return State(UNKNOWN, None, f"its record says status {recorded!r}")
+    if is_foreign(run):
+        return State(UNKNOWN, None, f"recorded on {run.text('host')}, in another place than this")
+    if agent_lives(run) or guard_lives(run):
+        return State(RUNNING, None, "its supervisor is gone", "agent")
+    # Between the look at the record and the look at the lock it may have ended.
+    again = read(run.path)
+    if again.text("status") in (COMPLETED, FAILED):
+        run.record = again.record
+        return state(again)
+    return _evidence(run)
+
+
+def _evidence(run: Run) -> State:
+    code = exit_code(run)
+    if code is None:
+        if not agent_pid(run) and not run.number("pgid") and files.size(run.file(PID)) == 0:
+            return State(FAILED, None, NEVER_STARTED, ended_unrecorded=True)
+        return State(FAILED, None, SUPERVISOR_LOST, ended_unrecorded=True)
+    status = COMPLETED if code == 0 else FAILED
+    return State(status, code, "ended without its supervisor", ended_unrecorded=True)
+
+
+def children(run: Run) -> list[tuple[int, str, str]]:
+    """(supervisor's pid, its start time, run folder) of the child runs started in this run."""
+    try:
+        text = files.read_text(run.file(CHILDREN), 1 << 20)
+    except OSError:
+        return []
+    rows = []
+    for line in text.split("\n"):
+        fields = line.split("\t")
+        if len(fields) == 3 and fields[0].isdigit():
+            rows.append((int(fields[0]), fields[1], fields[2]))
+    return rows
+
+
+def note_child(parent_folder: str, run: Run) -> None:
+    """Tell the run that this process was started in that it supervises a child run."""
+    me = os.getpid()
+    folder = run.path.replace("\n", " ").replace("\t", " ")
+    line = f"{me}\t{procs.start_time(me)}\t{folder}"
+    try:
+        files.append_line(os.path.join(parent_folder, CHILDREN), line)
+    except OSError:
+        pass  # the parent's folder is gone or read-only: nobody is there to read it
+
+
+def child_supervisors(run: Run) -> set[int]:
+    """Pids of the living supervisors of this run's child runs."""
+    return {pid for pid, start, _ in children(run) if procs.is_alive(pid, start)}

@@ -1,0 +1,11 @@
+#!/usr/bin/env -S python3 -S -E
+"""run-agent - run one agent once and record everything; the code is in lib/commands/run_agent.py."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from lib.commands.run_agent import main
+
+raise SystemExit(main())
