@@ -1,0 +1,125 @@
+"""Proof of success: a task's checks, run in fresh processes after its agent has ended.
+
+`verify:` commands run one after the other in the task's folder; their output
+is kept in `verify.txt` of the run folder.  `expect:` looks at files and at
+output.md.  Nothing here trusts what the agent said.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from lib import files, procs, redact, runs
+from lib.plan import Task
+
+REPORT = "verify.txt"
+MAX_OUTPUT_BYTES = 16 << 20
+
+
+class Check:
+    """The verify commands of one task, under way; `poll` until `ended`, then see `reason`."""
+
+    def __init__(self, task: Task, run: runs.Run, environment: dict[str, str]) -> None:
+        self.run = run
+        self.ended = False
+        self.reason = ""  # why it is no pass; "" = passed
+        self._task = task
+        self._environment = environment
+        self._commands = list(task.verify)
+        self._current = ""
+        self._pid = 0
+        self._limit = 0.0
+        self._next()
+
+    def _next(self) -> None:
+        if not self._commands:
+            self.ended = True
+            return
+        self._current = self._commands.pop(0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        report = os.open(self.run.file(REPORT), flags, 0o600)
+        try:
+            files.write_all(report, f"$ {self._current}\n".encode())
+            script = 'cd "$1" || exit 126; eval "$2"'
+            self._pid = os.posix_spawn(
+                "/bin/sh",
+                ["sh", "-c", script, "verify", self._task.cwd, self._current],
+                self._environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, report, 1),
+                    (os.POSIX_SPAWN_DUP2, report, 2),
+                ],
+                setsid=True,
+                setsigmask=(),
+                setsigdef=procs.RESET_SIGNALS,
+            )
+        finally:
+            os.close(report)
+        timeout = self._task.verify_timeout
+        self._limit = time.monotonic() + timeout if timeout else float("inf")
+
+    def poll(self) -> None:
+        """Take notice of what has ended or run out of time."""
+        while not self.ended:
+            ended = procs.reap(self._pid)
+            if ended is not None and not ended[0]:
+                if time.monotonic() < self._limit:
+                    return
+                self.end()
+                seconds = f"{self._task.verify_timeout:g} s"
+                self._fail(f"was not finished after {seconds}")
+                return
+            self._clean()
+            code = procs.exit_code(ended[1]) if ended is not None else 1
+            if code:
+                hint = " (not found)" if code == 127 else ""
+                self._fail(f"ended with code {code}{hint}")
+                return
+            self._next()
+
+    def _fail(self, what: str) -> None:
+        shown = " ".join(redact.text(self._current).split())[:200]
+        self.reason = f"verify {what}: {shown}; see {REPORT} in its run folder"
+        self.ended = True
+
+    def end(self) -> None:
+        """Stop what is running, the whole tree of it."""
+        procs.send_group(self._pid, procs.SIGKILL)
+        self._clean()
+        files.wait_for(lambda: procs.reap(self._pid) != (0, 0), 5.0, 0.01)
+
+    def _clean(self) -> None:
+        run_id = self.run.run_id
+        procs.end_all(lambda: procs.members(run_id, 0, set()), 0.0)
+
+
+def unmet_expectation(task: Task, run: runs.Run) -> str:
+    """What `expect:` finds missing, in one sentence; "" when all of it holds."""
+    began = run.time_ns("start_time") or 0
+    for expected in task.expect.files:
+        try:
+            changed = os.stat(expected.path).st_mtime_ns
+        except OSError:
+            return f"expected file is missing: {expected.path}"
+        # A file system may keep times in whole seconds or coarser ticks.
+        if expected.changed and changed < began - 2_000_000_000:
+            return f"expected file was not written by this run: {expected.path}"
+    pattern = task.expect.output
+    if pattern is not None:
+        output = files.read_text(run.file(runs.OUTPUT), MAX_OUTPUT_BYTES)
+        if not re.search(pattern, output):
+            return f"output.md does not match the expected pattern {pattern!r}"
+    return ""
+
+
+def verdict(run: runs.Run) -> str:
+    """`APPROVE` or `REJECT` as the last line of output.md that is not blank; "" for neither."""
+    lines = [line.strip() for line in files.last_lines(run.file(runs.OUTPUT), 50) if line.strip()]
+    last = lines[-1] if lines else ""
+    for word in ("APPROVE", "REJECT"):
+        if last == f"VERDICT: {word}":
+            return word
+    return ""
