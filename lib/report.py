@@ -8,6 +8,7 @@ from lib import redact, runs, state
 from lib.plan import Plan, critical_path, waves
 from lib.scheduler import Scheduler
 from lib.state import TaskState
+from lib.textual import duration, table
 
 
 def schedule(plan: Plan, assigned: dict[str, tuple[str, ...]], done: set[str]) -> str:
@@ -44,7 +45,7 @@ def summary(scheduler: Scheduler) -> str:
     tokens_total = 0
     cost_known = False
     for task_id, task in scheduler.plan.tasks.items():
-        if task.id not in scheduler.scope:
+        if task.id not in scheduler.board.scope:
             continue
         entry = scheduler.state.tasks[task_id]
         records = _records(scheduler, entry)
@@ -68,9 +69,9 @@ def summary(scheduler: Scheduler) -> str:
         )
     lines = table(rows)
     counts = [
-        f"{scheduler.count(name)} {name}"
+        f"{scheduler.board.count(name)} {name}"
         for name in (state.DONE, state.FAILED, state.BLOCKED, state.PENDING)
-        if scheduler.count(name)
+        if scheduler.board.count(name)
     ]
     cost = f"${cost_total:.4f}" if cost_known else "unknown"
     lines += [
@@ -89,7 +90,7 @@ def _where(scheduler: Scheduler) -> list[str]:
         f"state     {scheduler.state.path}",
         f"messages  {settings.bus_path}",
     ]
-    if scheduler.count(state.FAILED):
+    if scheduler.board.count(state.FAILED):
         lines.append(f"blockers  {os.path.join(settings.root, 'docs', 'dev', 'issues.md')}")
     return lines
 
@@ -117,25 +118,3 @@ def _result(entry: TaskState) -> str:
         return "done"
     name = "not run" if entry.state == state.PENDING and not entry.attempts else entry.state
     return f"{name}: {entry.why}" if entry.why else name
-
-
-def duration(seconds: float) -> str:
-    """`4.2s`, `3m07s`, `2h05m`: short, and still readable at any size."""
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m{rest:02d}s"
-    return f"{minutes // 60}h{minutes % 60:02d}m"
-
-
-def table(rows: list[list[str]]) -> list[str]:
-    """Rows in aligned columns; the last column is as long as it likes."""
-    if not rows:
-        return []
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]) - 1)]
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        lines.append("  ".join([*cells, row[-1]]).rstrip())
-    return lines

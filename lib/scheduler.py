@@ -8,7 +8,6 @@ killing the scheduler ends no agent.
 
 from __future__ import annotations
 
-import _signal
 import hashlib
 import os
 import random
@@ -31,16 +30,19 @@ from lib import (
     state,
     supervisor,
     verify,
+    wakeup,
 )
+from lib.board import Board
 from lib.config import Config
-from lib.errors import EXIT_FAILED, EXIT_OK, LockTimeoutError, UserError
-from lib.plan import Plan, Task, depends
+from lib.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, LockTimeoutError, UserError
+from lib.plan import Plan, Task
 from lib.spawner import Spawner
 from lib.state import Attempt, PlanState, TaskState
+from lib.unit import Unit, units_of
 
-EXIT_INTERRUPTED = 130
-HELD_POLL_SECONDS = 0.1  # a run that an earlier start began: its lock is looked at that often
+HELD_POLL_SECONDS = 0.1  # how often the lock of another process's run is looked at
 VIEW_SECONDS = 0.5
+SPACE_SECONDS = 1.0
 RETRY_SECONDS = 1.0  # before the first retry; doubled for each further one
 RETRY_LIMIT_SECONDS = 60.0
 JITTER = 0.5  # up to that share of start_interval is added at random
@@ -65,44 +67,16 @@ class Settings:
         self.bus_path = bus_path
         self.max_parallel = max_parallel
         self.keep_going = keep_going
-        self.parent = parent
-
-
-class Unit:
-    """One line of runs: an ordinary task has one, a review has one for each of its agents."""
-
-    __slots__ = (
-        "agents", "check", "failures", "fd", "held", "name", "outcome", "retry_at", "run",
-        "started", "task", "told", "turn", "verdict",
-    )  # fmt: skip
-
-    def __init__(self, task: Task, name: str, choices: tuple[str, ...]) -> None:
-        self.task = task
-        self.name = name
-        self.agents = choices  # in order of preference
-        self.turn = 0  # which of them works now
-        self.failures = 0  # attempts that failed since this start of the plan
-        self.retry_at = 0.0
-        self.run: runs.Run | None = None
-        self.fd = -1  # reports the end of the run's supervisor
-        self.held = False  # somebody else's supervisor has the run: watch its lock
-        self.check: verify.Check | None = None
-        self.started = 0.0
-        self.outcome = ""  # "", DONE or FAILED
-        self.verdict = ""
-        self.told = False  # its supervisor has been asked to stop
-
-    @property
-    def agent(self) -> str:
-        return self.agents[self.turn % len(self.agents)]
-
-    @property
-    def is_active(self) -> bool:
-        return self.run is not None
+        self.parent = parent  # the run inside which the plan was started
 
 
 class Scheduler:
-    """A plan under way.  `on_event(text)` gets a line for everything worth telling."""
+    """A plan under way.
+
+    `assigned` names the agents of each task, `scope` the tasks of this start.
+    `on_event(text)` gets a line for everything worth telling, `on_tick(self)`
+    is called about twice a second.
+    """
 
     def __init__(
         self,
@@ -122,79 +96,68 @@ class Scheduler:
         self.settings = settings
         self.config = config
         self.spawner = spawner
-        self.scope = scope
         self.on_event = on_event
         self.on_tick = on_tick
-        self.links = depends(plan)
-        self.units: dict[str, list[Unit]] = {}
-        self.active: dict[str, Unit] = {}  # by name, in the order of their start
-        self.ready: dict[str, Unit] = {}  # an ordered set: what only waits for a slot or a time
-        self.failed_task = ""  # the critical task whose failure lets nothing new start
-        self.interrupts = 0
         self.began = time.monotonic()
-        self._prompts: dict[str, prompts.Generated] = {}
+        self.active: dict[str, Unit] = {}  # by name, in the order of their start
+        self.ready: dict[str, Unit] = {}  # what only waits for a slot, or for its time
+        self.units = {
+            task.id: units_of(task, assigned[task.id], plan.quorum_of(task))
+            for task in plan.tasks.values()
+        }
+        self.interrupts = 0
+        self._prompts = self._generate_prompts()
+        self._merge_state()
+        self.board = Board(plan, plan_state.tasks, scope, settings.keep_going)
         self._poller = select.poll()
         self._by_fd: dict[int, Unit] = {}
-        self._dirty = False
-        self._open_needs: dict[str, int] = {}
-        self._stage_open = [0] * len(plan.stages)
-        self._last_start: dict[str, float] = {}
-        self._exclusive: dict[str, str] = {}
+        self._next_start: dict[str, float] = {}  # by type of agent
+        self._exclusive: dict[str, str] = {}  # name -> the unit that has it
         self._resolved: dict[str, tuple[str, dict[str, object], str | None]] = {}
-        self._stop_deadline = 0.0
-        self._next_tick = 0.0
-        self._space_checked = 0.0
+        self._stop_deadline = self._next_tick = self._space_checked = 0.0
         self._space_problem = ""
-        for task in plan.tasks.values():
-            self.units[task.id] = _units(task, assigned[task.id], plan.quorum_of(task))
-
-    # -- what others ask ----------------------------------------------------
-
-    def count(self, *wanted: str) -> int:
-        """How many tasks of this start's scope are in one of these states."""
-        return sum(self.state.tasks[task_id].state in wanted for task_id in self.scope)
-
-    def attempts_of(self, task_id: str) -> list[Attempt]:
-        return self.state.tasks[task_id].attempts
 
     # -- the loop -------------------------------------------------------------
 
     def run(self) -> int:
         """Run the plan to its end; the exit code of `run-all-tasks.py`."""
-        wakeup = self._catch_signals()
+        # A closed terminal ends the display, not the plan: SIGHUP is ignored.
+        caught = (wakeup.SIGINT, wakeup.SIGTERM, wakeup.SIGCHLD)
+        self._signals = wakeup.Wakeup(caught, ignored=(wakeup.SIGHUP,))
+        self._poller.register(self._signals.fd, select.POLLIN)
         try:
             self._begin()
             while self.active or self._may_start():
                 self._start_ready()
                 self._save()
-                self._wait(wakeup)
+                self._wait()
             self._finish()
         finally:
-            self._release_signals()
-        if self.interrupts and self.count(state.DONE) < len(self.scope):
-            return EXIT_INTERRUPTED
-        return EXIT_OK if self.count(state.DONE) == len(self.scope) else EXIT_FAILED
+            self._signals.close()
+        if self.board.is_complete():
+            return EXIT_OK
+        return EXIT_INTERRUPTED if self.interrupts else EXIT_FAILED
 
     def _may_start(self) -> bool:
         return bool(self.ready) and not self._is_closing()
 
     def _is_closing(self) -> bool:
-        return bool(self.interrupts or self.failed_task)
+        return bool(self.interrupts or self.board.failed_task)
 
-    def _wait(self, wakeup: int) -> None:
+    def _wait(self) -> None:
+        """Sleep until something happens or is due, and deal with it."""
         for fd, _ in self._poller.poll(self._patience() * 1000):
-            if fd == wakeup:
-                self._answer_signals()
-            elif fd in self._by_fd:
+            if fd in self._by_fd:
                 self._on_end(self._by_fd[fd])
+        self._answer_signals()
         for unit in list(self.active.values()):
             if unit.check is not None:
                 self._watch_check(unit)
-            elif unit.held and unit.run is not None and not runs.is_held(unit.run):
+            elif unit.held and not files.is_locked(os.path.join(unit.path, runs.LOCK)):
                 self._on_end(unit)
-        if self._stop_deadline and time.monotonic() > self._stop_deadline:
-            self._kill_supervisors()
         now = time.monotonic()
+        if self._stop_deadline and now > self._stop_deadline:
+            self._kill_supervisors()
         if now >= self._next_tick:
             self._next_tick = now + VIEW_SECONDS
             if self._stop_deadline:
@@ -202,22 +165,19 @@ class Scheduler:
             self.on_tick(self)
 
     def _patience(self) -> float:
-        """Seconds until something is due without being asked."""
+        """Seconds until something is due that nobody will report."""
         now = time.monotonic()
-        due = [self._next_tick - now]
+        due = [self._next_tick]
         if any(unit.held or unit.check for unit in self.active.values()):
-            due.append(HELD_POLL_SECONDS)
+            due.append(now + HELD_POLL_SECONDS)
         if self._may_start() and len(self.active) < self.settings.max_parallel:
-            due += [unit.retry_at - now for unit in self.ready.values() if unit.retry_at > now]
-            due += [self._pace_until(unit) - now for unit in _first(self.ready, 32)]
-        return max(0.001, min(due))
+            due += [at for unit in self.ready.values() if (at := self._not_before(unit)) > now]
+        return max(0.001, min(due) - now)
 
     # -- beginning ------------------------------------------------------------
 
-    def _begin(self) -> None:
-        """Take over what an earlier start left, and find what can start now."""
+    def _generate_prompts(self) -> dict[str, prompts.Generated]:
         settings = self.settings
-        supervisor.repair_all(settings.runs_dir)
         generated = prompts.generate(
             self.plan,
             root=settings.root,
@@ -225,24 +185,13 @@ class Scheduler:
             bin_dir=os.path.join(paths.TOOLKIT, "bin"),
             runs_dir=settings.runs_dir,
         )
-        self._prompts = {prompt.task_id: prompt for prompt in generated}
         kept = [prompt.task_id for prompt in generated if prompt.state == prompts.KEPT]
         if kept:
             self.on_event(f"prompts edited by hand, used as they are: {', '.join(kept)}")
-        self._merge_state()
-        self._count_needs()
-        for task_id in self.plan.tasks:
-            self._recover(task_id)
-        for task_id in self.plan.tasks:
-            self._release(task_id)
-        done = self.count(state.DONE)
-        text = f"plan {self.plan.project}: {len(self.scope)} tasks"
-        if done or self.active:
-            text += f", {done} done before, {len(self.active)} still running"
-        self._tell("INFO", text)
-        self._dirty = True
+        return {prompt.task_id: prompt for prompt in generated}
 
     def _merge_state(self) -> None:
+        """Lay the state of earlier starts over the plan as it is now."""
         tasks: dict[str, TaskState] = {}
         old = self.state.tasks
         changed = []
@@ -250,11 +199,11 @@ class Scheduler:
             entry = old.get(task.id, TaskState())
             prompt = self._prompts[task.id]
             digest = _digest(task, prompt.sha256)
-            if entry.state == state.DONE and entry.digest and entry.digest != digest:
-                changed.append(task.id)
             if entry.state != state.DONE:
                 entry.digest, entry.prompt_sha256 = digest, prompt.sha256
                 entry.state, entry.why = state.PENDING, ""
+            elif entry.digest != digest:
+                changed.append(task.id)
             entry.changed()
             tasks[task.id] = entry
         forgotten = [task_id for task_id in old if task_id not in tasks]
@@ -270,6 +219,18 @@ class Scheduler:
             "bus": self.settings.bus_path,
         }
 
+    def _begin(self) -> None:
+        """Take over what an earlier start left, and find what can start now."""
+        supervisor.repair_all(self.settings.runs_dir)
+        for task_id in self.plan.tasks:
+            self._recover(task_id)
+        self._queue(self.board.released())
+        done = self.board.count(state.DONE)
+        text = f"plan {self.plan.project}: {len(self.board.scope)} tasks"
+        if done or self.active:
+            text += f", {done} done before, {len(self.active)} still running"
+        self._tell("INFO", text)
+
     def _recover(self, task_id: str) -> None:
         """Learn from the run folders what became of the attempts that an earlier start began."""
         entry = self.state.tasks[task_id]
@@ -280,122 +241,89 @@ class Scheduler:
             unit = by_name.get(str(attempt.get("unit")))
             if unit is None:
                 continue
-            if attempt.get("result") == "done":
-                self._recover_done(unit, attempt)
+            if attempt.get("result") == "done":  # one agent of a review had judged already
+                unit.outcome = state.DONE
+                unit.verdict = str(attempt.get("verdict") or "")
             elif attempt.get("result") == "running":
-                self._recover_running(unit, attempt)
+                self._recover_attempt(unit, attempt)
         if any(unit.is_active for unit in self.units[task_id]):
-            self._set(task_id, state.RUNNING)
+            self.board.set(task_id, state.RUNNING)
         self._conclude(task_id)
 
-    def _recover_done(self, unit: Unit, attempt: Attempt) -> None:
-        """One agent of a review had already judged."""
-        unit.outcome = state.DONE
-        unit.verdict = str(attempt.get("verdict") or "")
-
-    def _recover_running(self, unit: Unit, attempt: Attempt) -> None:
+    def _recover_attempt(self, unit: Unit, attempt: Attempt) -> None:
         path = os.path.join(self.settings.runs_dir, str(attempt.get("run")))
         run = runs.read(path)
         is_ours = run.text("attempt_token") == attempt.get("token") or runs.is_held(run)
         if not os.path.isdir(path) or not is_ours:
             # Noted, and killed before the agent was started: it did not happen.
             self.state.tasks[unit.task.id].attempts.remove(attempt)
-            self._mark(unit.task.id)
+            self.board.touch(unit.task.id)
             return
         unit.run = run
         unit.started = time.monotonic()
         self.active[unit.name] = unit
-        if runs.is_held(run):
-            unit.held = True
-        elif runs.state(run).status == runs.RUNNING:
-            self._adopt(unit)
-        else:
-            supervisor.repair(path)
-            self._on_end(unit)
+        self._on_end(unit)
         if unit.is_active:
             self.on_event(f"{unit.name} still runs as {run.run_id}: taken over")
 
     def _adopt(self, unit: Unit) -> None:
         """Give a supervisor to a run whose own was killed."""
-        run = unit.run
-        assert run is not None
-        lock = files.open_lock(run.file(runs.LOCK))
+        lock = files.open_lock(os.path.join(unit.path, runs.LOCK))
         try:
-            files.lock(lock, runs.RUN_LOCK_SECONDS, f"the run {run.run_id}")
+            files.lock(lock, runs.RUN_LOCK_SECONDS, f"the run {os.path.basename(unit.path)}")
         except LockTimeoutError:
             os.close(lock)
             unit.held = True  # somebody else was quicker
             return
-        self._watch_run(unit, self.spawner.start(run, lock, {"adopt": True, **self._marks(unit)}))
-
-    def _count_needs(self) -> None:
-        tasks = self.state.tasks
-        for task_id, needs in self.links.needs.items():
-            self._open_needs[task_id] = sum(tasks[need].state != state.DONE for need in needs)
-            if task_id in self.scope and tasks[task_id].state != state.DONE:
-                self._stage_open[self.links.stage_of[task_id]] += 1
+        self._watch_run(unit, self.spawner.start(unit.path, lock, self._order(unit, adopt=True)))
 
     # -- starting ---------------------------------------------------------------
 
-    def _release(self, task_id: str) -> None:
-        """Put a task among the ready ones if nothing holds it back any more."""
-        if task_id not in self.scope or self.state.tasks[task_id].state != state.PENDING:
-            return
-        gate = self.links.gate[self.links.stage_of[task_id]]
-        if self._open_needs[task_id] or not self._gate_is_open(gate):
-            return
-        for unit in self.units[task_id]:
-            if not unit.outcome and not unit.is_active:
-                self.ready[unit.name] = unit
-
-    def _gate_is_open(self, gate: int) -> bool:
-        while gate >= 0:
-            if self._stage_open[gate]:
-                return False
-            gate = self.links.gate[gate]
-        return True
+    def _queue(self, released: list[str]) -> None:
+        """Put the units of released tasks among the ready ones."""
+        for task_id in released:
+            for unit in self.units[task_id]:
+                if not unit.outcome and not unit.is_active:
+                    self.ready[unit.name] = unit
 
     def _start_ready(self) -> None:
         """Start what is ready, up to the cap: note all attempts, save once, then spawn."""
-        if self._is_closing() or not self.ready or self._is_disk_short():
+        if not self._may_start() or self._is_disk_short():
             return
-        starting: list[Unit] = []
+        begun = []
         now = time.monotonic()
         for unit in list(self.ready.values()):
-            if len(self.active) + len(starting) >= self.settings.max_parallel:
+            if len(self.active) >= self.settings.max_parallel:
                 break
-            if unit.retry_at > now or self._pace_until(unit) > now or self._is_excluded(unit):
+            if self._not_before(unit) > now or self._is_excluded(unit):
                 continue
             del self.ready[unit.name]
             self._claim(unit, now)
-            starting.append(unit)
-        begun = [(unit, *self._note_attempt(unit)) for unit in starting]
+            begun.append((unit, *self._note_attempt(unit)))
         if begun:
             self._save()
         for unit, lock, attempt in begun:
             self._spawn(unit, lock, attempt)
 
+    def _not_before(self, unit: Unit) -> float:
+        """When the unit may start: after its back-off, and not on the heels of its like."""
+        type_name = self._resolve(unit.agent)[0]
+        if not self.plan.start_interval or not agents.load(type_name).PACED:
+            return unit.retry_at
+        return max(unit.retry_at, self._next_start.get(type_name, 0.0))
+
     def _claim(self, unit: Unit, now: float) -> None:
         if unit.task.exclusive:
             self._exclusive[unit.task.exclusive] = unit.name
-        interval = self.plan.start_interval
-        pace = interval * (1 + random.random() * JITTER)  # noqa: S311 - it only spreads starts
-        self._last_start[self._resolve(unit.agent)[0]] = now + pace
-
-    def _pace_until(self, unit: Unit) -> float:
-        """When the next start of this kind of agent is due."""
-        type_name = self._resolve(unit.agent)[0]
-        if not self.plan.start_interval or not agents.load(type_name).PACED:
-            return 0.0
-        return self._last_start.get(type_name, 0.0)
+        jitter = 1 + random.random() * JITTER  # noqa: S311 - it only spreads starts
+        self._next_start[self._resolve(unit.agent)[0]] = now + self.plan.start_interval * jitter
 
     def _is_excluded(self, unit: Unit) -> bool:
-        holder = self._exclusive.get(unit.task.exclusive or "")
-        return holder is not None and holder != unit.name
+        return self._exclusive.get(unit.task.exclusive or "", unit.name) != unit.name
 
     def _is_disk_short(self) -> bool:
         now = time.monotonic()
-        if now - self._space_checked > 1.0:
+        if now - self._space_checked > SPACE_SECONDS:
             self._space_checked = now
             try:
                 runner.check_space(self.settings.runs_dir)
@@ -403,7 +331,7 @@ class Scheduler:
             except UserError as error:
                 problem = str(error)
             if problem and not self._space_problem:
-                self._tell("ERROR", f"nothing new starts: {problem}")
+                self._tell("WARNING", f"nothing new starts: {problem}")
             self._space_problem = problem
         return bool(self._space_problem)
 
@@ -415,9 +343,7 @@ class Scheduler:
     def _note_attempt(self, unit: Unit) -> tuple[int, Attempt]:
         faults.point("attempt-before-allocate")
         run, lock = runs.allocate(self.settings.runs_dir, unit.name)
-        unit.run = run
-        unit.started = time.monotonic()
-        unit.check = None
+        unit.run, unit.check, unit.started = run, None, time.monotonic()
         attempt: Attempt = {
             "unit": unit.name,
             "run": run.run_id,
@@ -427,96 +353,87 @@ class Scheduler:
             "result": "running",
         }
         self.state.tasks[unit.task.id].attempts.append(attempt)
-        self._set(unit.task.id, state.RUNNING)
+        self.board.set(unit.task.id, state.RUNNING)
         self.active[unit.name] = unit
         faults.point("attempt-noted")
         return lock, attempt
 
     def _spawn(self, unit: Unit, lock: int, attempt: Attempt) -> None:
         faults.point("attempt-before-spawn")
-        task, run = unit.task, unit.run
-        assert run is not None
-        type_name, options, executable = self._resolve(unit.agent)
-        attempts = self.state.tasks[task.id].attempts
-        mine = [item for item in attempts if item["unit"] == unit.name]
+        attempts = self.state.tasks[unit.task.id].attempts
+        mine = [str(item["run"]) for item in attempts if item["unit"] == unit.name]
         try:
-            with open(self._prompts[task.id].path, "rb") as file:
-                prompt = file.read()
-            request = runner.Request(
-                agent=unit.agent,
-                type=type_name,
-                options=options,
-                executable=executable,
-                cwd=task.cwd,
-                prompt=runner.check_prompt(prompt, self._prompts[task.id].path),
-                project=self.plan.project,
-                task=unit.name,
-                parent=self.settings.parent,
-                previous=mine[-2]["run"] if len(mine) > 1 else "",
-                bus=self.settings.bus_path,
-                timeout=task.timeout,
-                idle_timeout=task.idle_timeout,
-                env=task.env,
-                attempt=len(mine),
-                token=attempt["token"],
-                final=unit.failures >= task.retries,
-            )
-        except (UserError, OSError) as error:
+            request = self._request(unit, attempt, mine)
+        except (UserError, OSError) as error:  # its prompt has vanished or was spoilt
             os.close(lock)
-            supervisor.repair(run.path)
+            supervisor.repair(unit.path)
             self._end_attempt(unit, str(error))
             return
-        order: dict[str, object] = {"request": request.as_dict(), **self._marks(unit)}
-        self._watch_run(unit, self.spawner.start(run, lock, order))
+        order = self._order(unit, request=request.as_dict())
+        self._watch_run(unit, self.spawner.start(unit.path, lock, order))
         faults.point("attempt-spawned")
         number = f", attempt {len(mine)}" if len(mine) > 1 else ""
         self.on_event(f"started   {unit.name} ({unit.agent}{number})")
 
-    def _marks(self, unit: Unit) -> dict[str, object]:
-        return {"pid_file": self._pid_file(unit)}
+    def _request(self, unit: Unit, attempt: Attempt, mine: list[str]) -> runner.Request:
+        task = unit.task
+        type_name, options, executable = self._resolve(unit.agent)
+        return runner.Request(
+            agent=unit.agent,
+            type=type_name,
+            options=options,
+            executable=executable,
+            cwd=task.cwd,
+            prompt=runner.read_prompt(self._prompts[task.id].path),
+            project=self.plan.project,
+            task=unit.name,
+            parent=self.settings.parent,
+            previous=mine[-2] if len(mine) > 1 else "",
+            bus=self.settings.bus_path,
+            timeout=task.timeout,
+            idle_timeout=task.idle_timeout,
+            env=task.env,
+            attempt=len(mine),
+            token=attempt["token"],
+            final=unit.failures >= task.retries,
+        )
+
+    def _order(self, unit: Unit, **order: object) -> dict[str, object]:
+        return {**order, "pid_file": self._pid_file(unit)}
 
     def _pid_file(self, unit: Unit) -> str:
         return os.path.join(self.settings.runs_dir, f"{unit.name}.pid")
 
     def _watch_run(self, unit: Unit, fd: int) -> None:
-        unit.fd = fd
-        unit.held = False
+        unit.fd, unit.held = fd, False
         self._by_fd[fd] = unit
         self._poller.register(fd, select.POLLIN | select.POLLHUP)
 
     # -- ends ---------------------------------------------------------------------
 
     def _on_end(self, unit: Unit) -> None:
-        """The supervisor of a unit's run has ended; the run itself perhaps has not."""
+        """Look at a unit's run: its supervisor has ended, or this start found it in the state."""
         if unit.fd >= 0:
             self._poller.unregister(unit.fd)
             del self._by_fd[unit.fd]
             os.close(unit.fd)
             unit.fd = -1
-        unit.held = False
-        assert unit.run is not None
-        path = unit.run.path
-        unit.run = runs.read(path)
-        if unit.run.text("status") not in (runs.COMPLETED, runs.FAILED):
-            now = runs.state(unit.run)
-            if now.holder == "supervisor":
-                unit.held = True
-                return
-            if now.status == runs.RUNNING:
-                self.on_event(
-                    f"{unit.name}: its supervisor was killed, its agent lives: taken over"
-                )
-                self._adopt(unit)
-                return
-            supervisor.repair(path)
-            unit.run = runs.read(path)
-        elif os.path.exists(unit.run.file(runs.LOCK)):
-            supervisor.repair(path)  # killed between its record and its last message
-        self._judge(unit)
+        run = runs.read(unit.path)
+        now = runs.state(run)
+        unit.held = now.holder == "supervisor"
+        if unit.held:
+            return
+        if now.holder == "agent":
+            self.on_event(f"{unit.name}: its agent lives without a supervisor: taken over")
+            self._adopt(unit)
+            return
+        if os.path.exists(run.file(runs.LOCK)) or not run.record:
+            supervisor.repair(run.path)
+            run = runs.read(run.path)
+        unit.run = run
+        self._judge(unit, run)
 
-    def _judge(self, unit: Unit) -> None:
-        run = unit.run
-        assert run is not None
+    def _judge(self, unit: Unit, run: runs.Run) -> None:
         attempt = self._attempt(unit)
         attempt["ended"] = run.text("end_time")
         attempt["exit_code"] = run.record.get("exit_code", -1)
@@ -526,202 +443,147 @@ class Scheduler:
                 self._forget_attempt(unit)
             else:
                 self._end_attempt(unit, reason)
-            return
-        if not unit.task.verify:
+        elif unit.task.verify:
+            self._begin_check(unit, run)
+        else:
             self._end_attempt(unit, verify.unmet_expectation(unit.task, run))
-            return
-        self._set(unit.task.id, state.VERIFYING)
+
+    def _begin_check(self, unit: Unit, run: runs.Run) -> None:
+        self.board.set(unit.task.id, state.VERIFYING)
         self._save()
         faults.point("verify-begin")
         files.remove(run.file(verify.REPORT))
-        environment = {**os.environ, **unit.task.env, "JRUN_ID": run.run_id}
-        environment["JRUN_RUN_FOLDER"] = run.path
-        unit.check = verify.Check(unit.task, run, environment)
+        own = {"JRUN_ID": run.run_id, "JRUN_RUN_FOLDER": run.path}
+        unit.check = verify.Check(unit.task, run, {**os.environ, **unit.task.env, **own})
 
     def _watch_check(self, unit: Unit) -> None:
         check = unit.check
         assert check is not None
-        assert unit.run is not None
         check.poll()
         if check.ended:
             unit.check = None
-            self._end_attempt(unit, check.reason or verify.unmet_expectation(unit.task, unit.run))
+            self._end_attempt(unit, check.reason or verify.unmet_expectation(unit.task, check.run))
 
     def _forget_attempt(self, unit: Unit) -> None:
         """An attempt whose agent never ran does not count: it goes back in the queue."""
         self.state.tasks[unit.task.id].attempts.remove(self._attempt(unit))
         self._free(unit)
-        self._set(unit.task.id, state.PENDING)
-        unit.retry_at = time.monotonic() + RETRY_SECONDS
-        self.ready[unit.name] = unit
+        self._retry(unit, RETRY_SECONDS, "")
 
     def _end_attempt(self, unit: Unit, reason: str) -> None:
         """Settle an attempt: `reason` says why it failed, "" that it succeeded."""
-        run = unit.run
-        assert run is not None
         attempt = self._attempt(unit)
         attempt.setdefault("ended", ids.rfc3339())
+        attempt["result"] = "failed" if reason else "done"
+        run = runs.read(unit.path)
+        self._free(unit)
         if not reason:
-            attempt["result"] = "done"
-            quorum = self.plan.quorum_of(unit.task)
-            if quorum:
-                unit.verdict = attempt["verdict"] = verify.verdict(run)
-            self._free(unit)
+            if self.plan.quorum_of(unit.task):
+                unit.verdict = verify.verdict(run)
+                attempt["verdict"] = unit.verdict
             unit.outcome = state.DONE
-            self._mark(unit.task.id)
-            self.on_event(f"succeeded {unit.name} ({_seconds(unit.started)})")
+            self.board.touch(unit.task.id)
+            self.on_event(f"succeeded {unit.name} ({time.monotonic() - unit.started:.1f} s)")
             self._conclude(unit.task.id)
             return
-        attempt["result"] = "failed"
-        attempt["why"] = supervisor.one_line(reason)
-        if self.interrupts > 1:  # stopped, not failed: the next start tries it again
-            self._free(unit)
-            self._set(unit.task.id, state.PENDING, str(attempt["why"]))
-            self.on_event(f"stopped   {unit.name}")
-            return
-        if run.text("status") == runs.COMPLETED:  # the agent said it was done
-            self._tell(
-                "ERROR",
-                f"ERROR task={unit.name} agent={unit.agent} exit={run.text('exit_code')} "
-                f"run={run.run_id}: {supervisor.one_line(reason)}",
-            )
-        self._free(unit)
+        why = supervisor.one_line(reason)
+        attempt["why"] = why
         unit.failures += 1
-        if unit.failures <= unit.task.retries and not self._is_closing():
+        may_retry = unit.failures <= unit.task.retries and not self._is_closing()
+        if run.text("status") == runs.COMPLETED:  # the agent had said that it was done
+            self._post_failure(unit, run, why, "RETRY" if may_retry else "ERROR")
+        if self.interrupts > 1:  # stopped, not failed: the next start tries it again
+            self.board.set(unit.task.id, state.PENDING, why)
+            self.on_event(f"stopped   {unit.name}")
+        elif may_retry:
             delay = min(RETRY_LIMIT_SECONDS, RETRY_SECONDS * 2 ** (unit.failures - 1))
-            unit.retry_at = time.monotonic() + delay
-            self._set(unit.task.id, state.PENDING, f"tried again after: {attempt['why']}")
-            self.on_event(f"failed    {unit.name}: {attempt['why']}; tried again in {delay:g} s")
-            self.ready[unit.name] = unit
-            return
-        self._fail(unit, str(attempt["why"]), run)
+            self.on_event(f"failed    {unit.name}: {why}; tried again in {delay:g} s")
+            self._retry(unit, delay, f"tried again after: {why}")
+        else:
+            self._fail(unit, why, run)
 
-    def _fail(self, unit: Unit, reason: str, run: runs.Run | None = None) -> None:
+    def _retry(self, unit: Unit, delay: float, why: str) -> None:
+        self.board.set(unit.task.id, state.PENDING, why)
+        unit.retry_at = time.monotonic() + delay
+        self.ready[unit.name] = unit
+
+    def _post_failure(self, unit: Unit, run: runs.Run, why: str, word: str) -> None:
+        first = f"{word} task={unit.name} agent={unit.agent} exit={run.text('exit_code')}"
+        self._post("ERROR", f"{first} run={run.run_id}: {why}", unit.name)
+
+    def _fail(self, unit: Unit, why: str, run: runs.Run) -> None:
         unit.outcome = state.FAILED
-        self._mark(unit.task.id)
-        self.on_event(f"FAILED    {unit.name}: {reason}")
-        blockers.add(self.settings.root, self.plan.project, unit.name, unit.agent, reason, run)
-        self.state.tasks[unit.task.id].why = reason
+        self.state.tasks[unit.task.id].why = why
+        self.on_event(f"FAILED    {unit.name}: {why}")
+        try:
+            blockers.add(self.settings.root, self.plan.project, unit.name, unit.agent, why, run)
+        except (UserError, OSError) as error:
+            self.on_event(f"blockers: {error}")
         self._conclude(unit.task.id)
 
     def _free(self, unit: Unit) -> None:
         self.active.pop(unit.name, None)
-        if unit.task.exclusive and self._exclusive.get(unit.task.exclusive) == unit.name:
-            del self._exclusive[unit.task.exclusive]
-        files.remove(self._pid_file(unit))
+        if self._exclusive.get(unit.task.exclusive or "") == unit.name:
+            del self._exclusive[unit.task.exclusive or ""]
+        files.remove(self._pid_file(unit))  # a killed supervisor leaves it
         unit.run = None
 
     def _attempt(self, unit: Unit) -> Attempt:
-        assert unit.run is not None
-        for attempt in reversed(self.state.tasks[unit.task.id].attempts):
-            if attempt["run"] == unit.run.run_id:
-                return attempt
-        raise KeyError(unit.run.run_id)
+        run_id = os.path.basename(unit.path)
+        attempts = self.state.tasks[unit.task.id].attempts
+        return next(item for item in reversed(attempts) if item["run"] == run_id)
 
     def _conclude(self, task_id: str) -> None:
         """Settle a task whose units have all come to their end."""
-        task, units = self.plan.tasks[task_id], self.units[task_id]
-        if self.state.tasks[task_id].state in state.ENDED or not all(u.outcome for u in units):
+        task, units, entry = (
+            self.plan.tasks[task_id],
+            self.units[task_id],
+            self.state.tasks[task_id],
+        )
+        if entry.state in state.ENDED or not units or not all(unit.outcome for unit in units):
             return
-        quorum = self.plan.quorum_of(task)
         reason = ""
-        if quorum:
-            reason = self._count_verdicts(task_id, quorum)
-        elif any(unit.outcome == state.FAILED for unit in units):
-            reason = self.state.tasks[task_id].why or "failed"
+        if self.plan.quorum_of(task):
+            reason = self._count_verdicts(task_id, self.plan.quorum_of(task))
+        elif units[0].outcome == state.FAILED:
+            reason = entry.why or "failed"
         if not reason:
-            self._set(task_id, state.DONE)
+            self._queue(self.board.succeed(task_id))
             faults.point("task-done")
-            self._close_task(task_id)
-            return
-        self._set(task_id, state.FAILED, reason)
-        self._block_dependents(task_id)
-        self._close_task(task_id)
-        if task.critical and not self.settings.keep_going and not self.failed_task:
-            self.failed_task = task_id
-            if self.active:
-                self.on_event(
-                    f"nothing new starts: {task_id} failed; waiting for {len(self.active)} running"
-                )
+        else:
+            was_closing = self._is_closing()
+            self._queue(self.board.fail(task_id, reason))
+            if self._is_closing() and not was_closing:
+                waiting = f"waiting for {len(self.active)} running"
+                self.on_event(f"nothing new starts: {task_id} failed; {waiting}")
+        for stage in self.board.ended_stages:
+            self._tell("PROGRESS", f"stage {stage} ended")
+        self.board.ended_stages.clear()
 
     def _count_verdicts(self, task_id: str, quorum: int) -> str:
-        """Post the verdicts of a review; why it did not pass, or ""."""
+        """Post the verdicts of a review; returns why it did not pass, or ""."""
         units = self.units[task_id]
         approvals = sum(unit.verdict == "APPROVE" for unit in units)
         rejections = [unit.name for unit in units if unit.verdict == "REJECT"]
         rows = [f"{unit.name}: {unit.verdict or 'no verdict'}" for unit in units]
         folder = self.settings.runs_dir
-        rows += [f"see {folder}/{item['run']}/output.md" for item in self.attempts_of(task_id)]
-        passed = approvals >= quorum and not rejections
-        word = "passed" if passed else "not passed"
-        self._post("REVIEW", f"review {task_id} {word}\n" + "\n".join(rows), task_id)
-        if passed:
-            return ""
+        attempts = self.state.tasks[task_id].attempts
+        rows += [f"see {os.path.join(folder, str(a['run']), runs.OUTPUT)}" for a in attempts]
+        reason = ""
         if rejections:
-            return f"rejected by {', '.join(rejections)}"
-        return f"{approvals} of {quorum} approvals"
-
-    def _block_dependents(self, task_id: str) -> None:
-        queue = [task_id]
-        while queue:
-            failed = queue.pop()
-            for waiting in self.links.needed_by[failed]:
-                if self.state.tasks[waiting].state == state.PENDING and waiting in self.scope:
-                    self._set(waiting, state.BLOCKED, f"needs {failed}, which did not succeed")
-                    self._leave_stage(waiting)
-                    queue.append(waiting)
-
-    def _close_task(self, task_id: str) -> None:
-        if self.state.tasks[task_id].state == state.DONE:
-            for waiting in self.links.needed_by[task_id]:
-                self._open_needs[waiting] -= 1
-                self._release(waiting)
-        self._leave_stage(task_id)
-
-    def _leave_stage(self, task_id: str) -> None:
-        stage = self.links.stage_of[task_id]
-        self._stage_open[stage] -= 1
-        if self._stage_open[stage] == 0:
-            self._tell("PROGRESS", f"stage {self.plan.stages[stage].id} ended")
-            for later in range(stage + 1, len(self.plan.stages)):
-                for task in self.plan.stages[later].tasks:
-                    self._release(task.id)
-                if self.plan.stages[later].barrier and self._stage_open[later]:
-                    break
+            reason = f"rejected by {', '.join(rejections)}"
+        elif approvals < quorum:
+            reason = f"{approvals} of {quorum} approvals"
+        head = f"review {task_id}: {reason or 'passed'}"
+        self._post("REVIEW", "\n".join([head, *rows]), task_id)
+        return reason
 
     # -- signals --------------------------------------------------------------------
 
-    def _catch_signals(self) -> int:
-        self._wakeup, self._wakeup_write = os.pipe()
-        os.set_blocking(self._wakeup, False)
-        os.set_blocking(self._wakeup_write, False)
-        self._old_wakeup = _signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
-        self._signals: list[int] = []
-        wanted = {_signal.SIGINT, _signal.SIGTERM, _signal.SIGCHLD}
-        self._old_handlers = {n: _signal.signal(n, self._on_signal) for n in wanted}
-        # A closed terminal ends the display, not the plan.
-        self._old_handlers[_signal.SIGHUP] = _signal.signal(_signal.SIGHUP, _signal.SIG_IGN)
-        self._poller.register(self._wakeup, select.POLLIN)
-        return self._wakeup
-
-    def _on_signal(self, number: int, _frame: object) -> None:
-        if number != _signal.SIGCHLD:
-            self._signals.append(number)
-
-    def _release_signals(self) -> None:
-        for number, handler in self._old_handlers.items():
-            _signal.signal(number, handler)
-        _signal.set_wakeup_fd(self._old_wakeup)
-        os.close(self._wakeup)
-        os.close(self._wakeup_write)
-
     def _answer_signals(self) -> None:
-        try:
-            os.read(self._wakeup, 512)
-        except BlockingIOError:
-            pass
-        while self._signals:
-            self._signals.pop(0)
+        for number in self._signals.take():
+            if number == wakeup.SIGCHLD:
+                continue  # a check has ended, which is looked at after every poll
             self.interrupts += 1
             if self.interrupts == 1:
                 text = f"interrupted: nothing new starts, waiting for {len(self.active)} running"
@@ -745,38 +607,20 @@ class Scheduler:
                 unit.check = None
                 self._end_attempt(unit, "stopped while its checks ran")
             elif not unit.told:
-                unit.told = self._signal_supervisor(unit, procs.SIGTERM)
+                unit.told = _signal_supervisor(unit.path, procs.SIGTERM)
 
     def _kill_supervisors(self) -> None:
         self._stop_deadline = 0.0
         for unit in list(self.active.values()):
-            self._signal_supervisor(unit, procs.SIGKILL)
-            if unit.run is not None:
-                supervisor.stop(unit.run.path)
-
-    def _signal_supervisor(self, unit: Unit, number: int) -> bool:
-        assert unit.run is not None
-        run = runs.read(unit.run.path)
-        process = procs.look_up(run.number("supervisor_pid"))
-        if process is None or process.start != run.text("supervisor_start"):
-            return False
-        return procs.send(process, number)
+            _signal_supervisor(unit.path, procs.SIGKILL)
+            supervisor.stop(unit.path)
 
     # -- telling ----------------------------------------------------------------------
 
-    def _set(self, task_id: str, new: str, why: str = "") -> None:
-        entry = self.state.tasks[task_id]
-        entry.state, entry.why = new, why
-        self._mark(task_id)
-
-    def _mark(self, task_id: str) -> None:
-        self.state.tasks[task_id].changed()
-        self._dirty = True
-
     def _save(self) -> None:
-        if self._dirty:
+        if self.board.dirty:
             self.state.save()
-            self._dirty = False
+            self.board.dirty = False
 
     def _tell(self, kind: str, text: str) -> None:
         self.on_event(text)
@@ -790,50 +634,28 @@ class Scheduler:
             self.on_event(f"bus: {error}")
 
     def _finish(self) -> None:
-        for task_id in self.scope:
-            entry = self.state.tasks[task_id]
-            if entry.state == state.PENDING and not entry.why:
-                if self.interrupts:
-                    entry.why = "not started: interrupted"
-                elif self.failed_task:
-                    entry.why = f"not started: {self.failed_task} failed"
-                entry.changed()
-        self._dirty = True
+        if self.interrupts:
+            self.board.explain_the_rest("not started: interrupted")
+        elif self.board.failed_task:
+            self.board.explain_the_rest(f"not started: {self.board.failed_task} failed")
         self._save()
-        done, failed = self.count(state.DONE), self.count(state.FAILED)
-        rest = len(self.scope) - done - failed
+        done, failed = self.board.count(state.DONE), self.board.count(state.FAILED)
+        rest = len(self.board.scope) - done - failed
         self._tell(
             "FACT", f"plan {self.plan.project}: {done} done, {failed} failed, {rest} not run"
         )
 
 
-def _units(task: Task, choices: tuple[str, ...], quorum: int) -> list[Unit]:
-    if not quorum:
-        return [Unit(task, task.id, choices)]
-    # The same agent twice, as with --agent: distinct names, since each names a folder.
-    seen: dict[str, int] = {}
-    units = []
-    for agent in choices:
-        seen[agent] = seen.get(agent, 0) + 1
-        number = f".{seen[agent]}" if seen[agent] > 1 else ""
-        units.append(Unit(task, f"{task.id}@{agent}{number}", (agent,)))
-    return units
+def _signal_supervisor(path: str, number: int) -> bool:
+    """Signal the supervisor that a run's record names, if it is still that process."""
+    run = runs.read(path)
+    process = procs.look_up(run.number("supervisor_pid"))
+    if process is None or process.start != run.text("supervisor_start"):
+        return False
+    return procs.send(process, number)
 
 
 def _digest(task: Task, prompt_sha256: str) -> str:
     """What makes the task's work what it is: prompt, agent or role, and proof."""
     parts = (prompt_sha256, task.agent, task.role, task.verify, task.expect)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def _first(units: dict[str, Unit], count: int) -> list[Unit]:
-    found = []
-    for unit in units.values():
-        found.append(unit)
-        if len(found) == count:
-            break
-    return found
-
-
-def _seconds(started: float) -> str:
-    return f"{time.monotonic() - started:.1f} s"

@@ -41,15 +41,15 @@ class Spawner:
         self._toolkit = toolkit
         self._socket: socket.socket | None = None
 
-    def start(self, run: runs.Run, lock: int, order: dict[str, object]) -> int:
-        """Have a run supervised; `lock` is handed over and closed here.
+    def start(self, path: str, lock: int, order: dict[str, object]) -> int:
+        """Have the run in the folder `path` supervised; `lock` is handed over and closed here.
 
         `order` is {"request": …} to start it or {"adopt": True} for one that
         runs already.  Returns a descriptor that reports end of file when its
         supervisor has ended, however that came.
         """
         read_end, write_end = os.pipe()
-        payload = marshal.dumps({"run": run.path, **order})
+        payload = marshal.dumps({"run": path, **order})
         try:
             try:
                 self._send(payload, [lock, write_end])

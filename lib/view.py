@@ -10,11 +10,11 @@ import os
 import shutil
 import sys
 import time
-import unicodedata
 
 from lib import files, redact, runs, state
-from lib.report import duration
-from lib.scheduler import Scheduler, Unit
+from lib.scheduler import Scheduler
+from lib.textual import cut, duration
+from lib.unit import Unit
 
 TAIL_BYTES = 4096
 BAR_WIDTH = 24
@@ -109,25 +109,16 @@ def _unit_line(unit: Unit) -> str:
 
 
 def _bar(scheduler: Scheduler) -> str:
-    total = max(1, len(scheduler.scope))
-    done, failed = scheduler.count(state.DONE), scheduler.count(state.FAILED, state.BLOCKED)
+    total = max(1, len(scheduler.board.scope))
+    done, failed = (
+        scheduler.board.count(state.DONE),
+        scheduler.board.count(state.FAILED, state.BLOCKED),
+    )
     filled = BAR_WIDTH * (done + failed) // total
     elapsed = duration(time.monotonic() - scheduler.began)
     bar = "#" * filled + "." * (BAR_WIDTH - filled)
     trouble = f", {failed} failed or blocked" if failed else ""
     return f"[{bar}] {done}/{total} done, {len(scheduler.active)} running{trouble}, {elapsed}"
-
-
-def cut(text: str, columns: int) -> str:
-    """The beginning of `text` that fits into so many terminal columns."""
-    width = 0
-    for index, character in enumerate(text):
-        if unicodedata.combining(character):
-            continue
-        width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if width > columns:
-            return text[:index]
-    return text
 
 
 def make(log_path: str) -> View:
