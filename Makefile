@@ -28,7 +28,7 @@ setup: $(READY)  ## make .venv with what tests and checks need
 
 .PHONY: test
 test: $(READY)  ## run all tests; ARGS="-k crash" is passed to pytest
-	$(VENV)/bin/pytest $(ARGS)
+	$(VENV)/bin/pytest -n auto $(ARGS)
 
 .PHONY: check
 check: lint test  ## all that must pass before a commit
