@@ -24,7 +24,7 @@ def add(root: str, project: str, task: str, agent: str, reason: str, run: runs.R
     lines = [f"## {ids.rfc3339()[:19]}Z {project}/{task}", "", f"- reason: {reason}"]
     lines.append(f"- agent: {agent}")
     if run is not None:
-        lines.append(f"- run: {run.path}")
+        lines.append(f"- run: {supervisor.one_line(run.path)}")
         tail = supervisor.stderr_tail(run, STDERR_LINES)
         if tail:
             lines += [f"- last {len(tail)} lines of stderr:", ""]

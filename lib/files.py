@@ -59,17 +59,23 @@ def write_all(fd: int, data: bytes) -> None:
         written += os.write(fd, memoryview(data)[written:])
 
 
-def replace_file(path: str, data: bytes, mode: int = 0o644, durable: bool = True) -> None:
+def replace_file(
+    path: str, data: bytes, mode: int = 0o644, durable: bool = True, name_durable: bool = True
+) -> None:
     """Make `path` hold exactly `data`, or leave it as it was.
 
-    Durable on return unless `durable` is false.  A crash may leave a file
-    `.NAME.PID.tmp` beside it, never a part of the data under the name itself.
+    Durable on return unless `durable` is false; without `name_durable` the
+    caller makes another name of the same folder durable afterwards.  A crash
+    may leave a file `.NAME.PID.tmp` beside it, never a part of the data under
+    the name itself.
     """
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         try:
+            if not durable:
+                _allocate(fd, len(data))
             write_all(fd, data)
             faults.point("replace-written")
             if durable:
@@ -82,8 +88,21 @@ def replace_file(path: str, data: bytes, mode: int = 0o644, durable: bool = True
         remove(temporary)
         raise
     faults.point("replace-renamed")
-    if durable:
+    if durable and name_durable:
         sync_folder(folder)
+
+
+def _allocate(fd: int, size: int) -> None:
+    """Give a file its blocks before it is written.
+
+    ext4 flushes a file without blocks as soon as it replaces another one
+    (mount option auto_da_alloc), and its own replacement waits for that.
+    """
+    if size and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError:
+            pass  # not every file system can; the write will tell what is wrong
 
 
 def remove(path: str) -> bool:

@@ -20,11 +20,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
-SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGPIPE, SIGTERM = 1, 2, 3, 9, 13, 15
-SIGXFSZ, SIGUSR1, SIGUSR2 = (25, 10, 12) if sys.platform == "linux" else (25, 30, 31)
+SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGPIPE, SIGTERM, SIGXFSZ = 1, 2, 3, 9, 13, 15, 25
+SIGUSR1, SIGUSR2, SIGCHLD, SIGCONT = (
+    (10, 12, 17, 18) if sys.platform == "linux" else (30, 31, 20, 19)
+)
 # What a guard traps and Python ignores must be at its default in a new
 # process: a shell cannot trap what was ignored when it started (POSIX, trap).
-RESET_SIGNALS = (SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGXFSZ, SIGUSR1, SIGUSR2)
+RESET_SIGNALS = (
+    *(SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGXFSZ),
+    *(SIGUSR1, SIGUSR2, SIGCHLD),
+)
 LEFTOVER_GRACE_SECONDS = 2.0
 _PR_SET_CHILD_SUBREAPER = 36  # Source: prctl(2)
 
@@ -57,7 +62,7 @@ def machine() -> dict[str, str]:
             boot = files.read_text("/proc/sys/kernel/random/boot_id").strip()
         except OSError:
             if sys.platform == "darwin":
-                boot = _output(["sysctl", "-n", "kern.bootsessionuuid"]).strip()
+                boot = _output(["sysctl", "-n", "kern.bootsessionuuid"])[0].strip()
         host = os.uname().nodename
         _machine = {"host": host, "boot_id": boot, "pid_namespace": namespace}
     return _machine
@@ -127,24 +132,29 @@ def table() -> dict[int, Process]:
 
 def _ps_table(selection: list[str]) -> dict[int, Process]:
     # No session here: macOS prints a kernel address for it.
-    text = _output(["ps", *selection, "-o", "pid=,ppid=,pgid=,stat=,lstart="])
+    text, ps = _output(["ps", *selection, "-o", "pid=,ppid=,pgid=,stat=,lstart="])
     rows = {}
     for line in text.split("\n"):
         fields = line.split(None, 4)
         if len(fields) == 5 and fields[0].isdigit():
             pid, ppid, pgid = int(fields[0]), int(fields[1]), int(fields[2])
             rows[pid] = Process(pid, ppid, pgid, 0, fields[4].strip(), fields[3][0] in "ZX")
+    rows.pop(ps, None)  # it shows itself
     return rows
 
 
-def _output(command: list[str]) -> str:
-    """stdout of a short system command in the C locale; "" when it cannot be had."""
+def _output(command: list[str]) -> tuple[str, int]:
+    """stdout of a short system command ("" when it cannot be had), and the pid it had.
+
+    In the C locale and in UTC: the start times that ps prints are compared
+    with those that another process had from it.
+    """
     read_end, write_end = os.pipe()
     try:
         pid = os.posix_spawnp(
             command[0],
             command,
-            {**os.environ, "LC_ALL": "C"},
+            {**os.environ, "LC_ALL": "C", "TZ": "UTC0"},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, write_end, 1),
                 (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
@@ -152,14 +162,23 @@ def _output(command: list[str]) -> str:
         )
     except OSError:
         os.close(read_end)
-        return ""
+        return "", 0
     finally:
         os.close(write_end)
-    parts = []
     with open(read_end, "rb") as pipe:
-        parts.append(pipe.read())
+        data = pipe.read()
     os.waitpid(pid, 0)
-    return b"".join(parts).decode("utf-8", "replace")
+    return data.decode("utf-8", "replace"), pid
+
+
+def command_line(pid: int) -> str:
+    """The command line that a process was started with; "" when it cannot be had."""
+    if files.portable_only():
+        return _output(["ps", "-p", str(pid), "-ww", "-o", "command="])[0].strip()
+    try:
+        return _read_file(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def run_ids(pids: Iterable[int]) -> dict[int, str]:
@@ -183,7 +202,7 @@ def _ps_run_ids(pids: set[int]) -> dict[int, str]:
     """The same from `ps`, which shows the environment behind the command line."""
     show = ["-A", "-E", "-ww"] if sys.platform == "darwin" else ["axeww"]
     found = {}
-    for line in _output(["ps", *show, "-o", "pid=,command="]).split("\n"):
+    for line in _output(["ps", *show, "-o", "pid=,command="])[0].split("\n"):
         number, _, rest = line.strip().partition(" ")
         if number.isdigit() and int(number) in pids:
             at = rest.rfind(" JRUN_ID=")
@@ -281,12 +300,22 @@ def become_subreaper() -> bool:
     """
     if files.portable_only():
         return False
-    import ctypes
-
     try:
-        return ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0  # type: ignore[no-any-return]
-    except (OSError, AttributeError):
+        import _ctypes  # what lies below ctypes: importing that costs 4 ms at each start
+
+        this_program = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]
+        prctl = _ctypes.dlsym(this_program, "prctl")
+        done: int = _ctypes.call_cdeclfunction(prctl, (_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    except (ImportError, OSError, AttributeError):
         return False
+    return done == 0
+
+
+def keep_statuses() -> None:
+    """See to it that ended children wait to be reaped, whatever this process inherited."""
+    import _signal
+
+    _signal.signal(SIGCHLD, _signal.SIG_DFL)
 
 
 def reap(pid: int = -1) -> tuple[int, int] | None:
@@ -306,6 +335,7 @@ def end_all(find: Finder, grace_seconds: float = LEFTOVER_GRACE_SECONDS) -> int:
     first = find()
     for process in first:
         send(process, SIGTERM)
+        send(process, SIGCONT)  # a stopped one takes it only then
     limit = time.monotonic() + grace_seconds
     rest = first
     while rest and time.monotonic() < limit:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 
-from lib import redact, runs, state
+from lib import blockers, redact, runs, state
+from lib.board import Board
 from lib.plan import Plan, critical_path, waves
-from lib.scheduler import Scheduler
+from lib.scheduler import Settings
 from lib.state import TaskState
 from lib.textual import duration, table
 
+_COUNTED = (state.DONE, state.FAILED, state.BLOCKED, state.PENDING, state.RUNNING)
 
-def schedule(plan: Plan, assigned: dict[str, tuple[str, ...]], done: set[str]) -> str:
+
+def schedule(
+    plan: Plan, assigned: dict[str, tuple[str, ...]], done: set[str], max_parallel: int
+) -> str:
     """What `--dry-run` shows: stages, waves, agents, critical path."""
-    wave_of = {task_id: n for n, wave in enumerate(waves(plan), 1) for task_id in wave}
+    by_wave = waves(plan)
+    wave_of = {task_id: n for n, wave in enumerate(by_wave, 1) for task_id in wave}
     lines = [f"plan {plan.project}: {plan.title}", f"file {plan.path}"]
     for stage in plan.stages:
         mark = "" if stage.barrier else " (no barrier)"
@@ -28,81 +34,61 @@ def schedule(plan: Plan, assigned: dict[str, tuple[str, ...]], done: set[str]) -
             rows.append([status, task.id, task.role or "", who, needs])
         lines += [f"  {line}" for line in table(rows)]
     path = critical_path(plan)
-    widest = max((len(wave) for wave in waves(plan)), default=0)
+    widest = max(map(len, by_wave), default=0)
     lines += [
         "",
-        f"{len(plan.tasks)} tasks in {len(set(wave_of.values()))} waves, "
-        f"the widest has {widest}; at most {plan.max_parallel} at once",
+        f"{len(plan.tasks)} tasks in {len(by_wave)} waves, "
+        f"the widest has {widest}; at most {max_parallel} at once",
         f"critical path ({len(path)} tasks): {' -> '.join(path)}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def summary(scheduler: Scheduler) -> str:
+def summary(plan: Plan, board: Board, settings: Settings) -> str:
     """The table at the end of a plan, its totals, and where to look."""
     rows = [["TASK", "AGENT", "TRIES", "TIME", "TOKENS IN/OUT", "COST", "RESULT"]]
-    seconds_total = cost_total = 0.0
-    tokens_total = 0
-    cost_known = False
-    for task_id, task in scheduler.plan.tasks.items():
-        if task.id not in scheduler.board.scope:
+    all_records = []
+    for task_id in plan.tasks:
+        if task_id not in board.scope:
             continue
-        entry = scheduler.state.tasks[task_id]
-        records = _records(scheduler, entry)
-        seconds = sum(_seconds(run) for run in records)
-        tokens = [run.number("input_tokens") + run.number("output_tokens") for run in records]
-        costs = [cost for run in records if isinstance(cost := run.record.get("cost_usd"), float)]
-        cost_known = cost_known or bool(costs)
-        seconds_total += seconds
-        cost_total += sum(costs)
-        tokens_total += sum(tokens)
+        entry = board.tasks[task_id]
+        records = _records(settings.runs_dir, entry)
+        all_records += records
         rows.append(
             [
                 task_id,
                 "+".join(dict.fromkeys(str(item.get("agent")) for item in entry.attempts)) or "-",
                 str(len(entry.attempts) or "-"),
-                duration(seconds) if records else "-",
+                duration(_seconds(records)) if records else "-",
                 _tokens(records),
-                f"${sum(costs):.4f}" if costs else "-",
+                _cost(records) or "-",
                 _result(entry),
             ]
         )
-    lines = table(rows)
-    counts = [
-        f"{scheduler.board.count(name)} {name}"
-        for name in (state.DONE, state.FAILED, state.BLOCKED, state.PENDING)
-        if scheduler.board.count(name)
-    ]
-    cost = f"${cost_total:.4f}" if cost_known else "unknown"
-    lines += [
-        "",
-        f"{', '.join(counts)}; agents worked {duration(seconds_total)}, "
-        f"{tokens_total} tokens, cost {cost}",
-    ]
-    lines += _where(scheduler)
-    return "\n".join(redact.for_terminal(line) for line in lines) + "\n"
-
-
-def _where(scheduler: Scheduler) -> list[str]:
-    settings = scheduler.settings
+    counts = {name: board.count(name) for name in _COUNTED}
+    tokens = sum(run.number("input_tokens") + run.number("output_tokens") for run in all_records)
     lines = [
+        *table(rows),
+        "",
+        f"{', '.join(f'{count} {name}' for name, count in counts.items() if count)}; "
+        f"agents worked {duration(_seconds(all_records))}, "
+        f"{tokens} tokens, cost {_cost(all_records) or 'unknown'}",
         f"runs      {settings.runs_dir}",
-        f"state     {scheduler.state.path}",
+        f"state     {os.path.join(settings.runs_dir, plan.project, state.STATE_NAME)}",
         f"messages  {settings.bus_path}",
     ]
-    if scheduler.board.count(state.FAILED):
-        lines.append(f"blockers  {os.path.join(settings.root, 'docs', 'dev', 'issues.md')}")
-    return lines
+    if counts[state.FAILED]:
+        lines.append(f"blockers  {os.path.join(settings.root, blockers.NAME)}")
+    return "\n".join(redact.for_terminal(line).replace("\n", " ") for line in lines) + "\n"
 
 
-def _records(scheduler: Scheduler, entry: TaskState) -> list[runs.Run]:
-    folder = scheduler.settings.runs_dir
-    return [runs.read(os.path.join(folder, str(item["run"]))) for item in entry.attempts]
+def _records(runs_dir: str, entry: TaskState) -> list[runs.Run]:
+    return [runs.read(os.path.join(runs_dir, str(item["run"]))) for item in entry.attempts]
 
 
-def _seconds(run: runs.Run) -> float:
-    start, end = run.time_ns("start_time"), run.time_ns("end_time")
-    return (end - start) / 1e9 if start and end else 0.0
+def _seconds(records: list[runs.Run]) -> float:
+    times = [(run.time_ns("start_time"), run.time_ns("end_time")) for run in records]
+    return sum((end - start) / 1e9 for start, end in times if start and end)
 
 
 def _tokens(records: list[runs.Run]) -> str:
@@ -111,6 +97,13 @@ def _tokens(records: list[runs.Run]) -> str:
         return "-"
     into = sum(run.number("input_tokens") for run in known)
     return f"{into}/{sum(run.number('output_tokens') for run in known)}"
+
+
+def _cost(records: list[runs.Run]) -> str:
+    """The sum of all costs that are known; "" when none is."""
+    costs = [run.record.get("cost_usd") for run in records]
+    known = [cost for cost in costs if isinstance(cost, int | float)]
+    return f"${sum(known):.4f}" if known else ""
 
 
 def _result(entry: TaskState) -> str:

@@ -24,20 +24,27 @@ if TYPE_CHECKING:
 FIRST_CHOICES = ("codex", "claude", "gemini")  # without a config, the first found on PATH
 MAX_PROMPT_BYTES = 64 << 20
 DEFAULT_FREE_MB = 500
-GUARD_DESCRIPTOR = 3
+GUARD_DESCRIPTORS = 5  # stdin, stdout, stderr, 3: the pid comes out, 4: the word comes in
 
 # What stands between supervisor and agent.  It leads the session, so the
 # group has a leader as long as the agent lives; its traps are reset in the
 # agent (POSIX: caught signals, unlike ignored ones, return to the default).
-# The inner shell makes pid.txt with O_EXCL (set -C) before it becomes the
-# agent: who wants to write a run off makes that file first, and the agent can
-# then not start any more.  The exit code appears by rename, whole or not at
-# all.  $0 = run folder, $1 = working folder, then the agent's command line.
-GUARD = r"""cd "$1" || exit 126
+# The inner shell tells its pid (on 3) and waits for a word (on 4) before it
+# becomes the agent: the supervisor gives it once the pid is on disk.  When
+# that was killed before, nobody can give it any more, so that a run without a
+# pid in its record has no agent, and will never have one.  The exit code
+# appears by rename, whole or not at all; what was ignored stays ignored in mv,
+# so that a SIGTERM to the group cannot end that.  $0 = run folder, $1 =
+# working folder, then the agent's command line.
+GUARD = r"""trap : HUP INT QUIT TERM USR1 USR2
+cd "$1" || exit 126
 shift
-trap : HUP INT QUIT TERM USR1 USR2
-/bin/sh -c 'set -C; echo $$ >"$0/pid.txt" && echo $$ >&3 && exec "$@" 3>&-' "$0" "$@"
+/bin/sh -c 'trap "" PIPE; echo $$ >"$0/pid.txt" && { echo $$ >&3; } 2>/dev/null &&
+        read -r go <&4 && trap - PIPE && exec "$@" 3>&- 4<&-
+    rm -f "$0/pid.txt"; exit 125' "$0" "$@"
 code=$?
+trap "" HUP INT QUIT TERM USR1 USR2
+[ -e "$0/pid.txt" ] || exit $code
 echo $code >"$0/.exit-code.tmp" && exec /bin/mv -f "$0/.exit-code.tmp" "$0/.exit-code"
 exit $code
 """
@@ -262,11 +269,11 @@ def environment(
     if token and own_tokens:
         result[own_tokens[0]] = str(token)
     for changes in (backend.environment(launch), _mapping(options.get("env")), request.env):
-        for variable, value in changes.items():
-            if value is None:
+        for variable, wanted in changes.items():
+            if wanted is None:
                 result.pop(variable, None)
             else:
-                result[variable] = str(value)
+                result[variable] = str(wanted)
     return result
 
 
@@ -348,7 +355,38 @@ def start(
     process ends, the run can be repaired from its folder.
     """
     faults.point("run-allocated")
-    backend = agents.load(request.type)
+    run.record = new_record(run, request)
+    watch = supervisor.Supervisor(run, lock, on_text=on_text, detached=detached)
+    watch.catch_signals()
+    try:
+        backend = agents.load(request.type)
+        watch.reader = backend.reader(request.options)
+        _write_inputs(run, request, backend)
+        launch = launch_of(run, request)
+        command = backend.command(launch)
+        variables = environment(run, request, backend, launch)
+        redact.add_tokens(redact.known_tokens(variables))
+        run.record["commandline"] = redact.text(_shown_command(command, run))
+        _note_cwd(run, request, command)
+        runs.write_record(run, durable=False)
+        faults.point("run-recorded")
+        watch.spare_children()
+        _spawn(run, request, command, variables, watch)
+    except (UserError, OSError) as error:
+        watch.fail(_reason(error))
+        raise
+    watch.adopt_orphans()
+    pid = watch.take_pid()
+    if pid and on_start is not None:
+        try:
+            on_start(pid)
+        except OSError:
+            pass  # the terminal is gone; the run is not
+    watch.let_start()
+    return watch.run_to_end()
+
+
+def _write_inputs(run: runs.Run, request: Request, backend: ModuleType) -> None:
     inside = os.environ.get("JRUN_RUN_FOLDER")
     if inside and request.parent:
         runs.note_child(inside, run)
@@ -357,25 +395,6 @@ def start(
     _write_new(run.file(runs.PROMPT), prompt)
     for name in (runs.STDOUT, runs.STDERR):
         _write_new(run.file(name), b"")
-    launch = launch_of(run, request)
-    run.record = new_record(run, request)
-    reader = backend.reader(request.options)
-    watch = supervisor.Supervisor(run, lock, reader, on_text=on_text, detached=detached)
-    try:
-        command = backend.command(launch)
-        variables = environment(run, request, backend, launch)
-        run.record["commandline"] = redact.text(_shown_command(command, run))
-        _note_cwd(run, request, command)
-        runs.write_record(run, durable=False)
-        faults.point("run-recorded")
-        pipe = _spawn(run, request, command, variables, watch)
-    except (UserError, OSError) as error:
-        watch.fail(_reason(error))
-        raise
-    pid = watch.take_pid(pipe)
-    if pid and on_start is not None:
-        on_start(pid)
-    return watch.run_to_end()
 
 
 def _reason(error: UserError | OSError) -> str:
@@ -416,16 +435,17 @@ def _spawn(
     command: list[str],
     variables: Mapping[str, str],
     watch: supervisor.Supervisor,
-) -> int:
-    """Start guard and agent; return the pipe that tells the agent's pid, and the guard's end."""
+) -> None:
+    """Start the guard, and leave the supervisor's ends of its pipes with that."""
     prompt = os.open(run.file(runs.PROMPT), os.O_RDONLY | os.O_CLOEXEC)
     append = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
     stdout = os.open(run.file(runs.STDOUT), append)
     stderr = os.open(run.file(runs.STDERR), append)
-    read_end, write_end = os.pipe()
+    watch.pipe, pid_end = os.pipe()
+    word_end, watch.word = os.pipe()
     # dup2 onto its own number would leave close-on-exec set: move such a
     # descriptor out of the way of the target numbers first.
-    sources = [_above_targets(fd) for fd in (prompt, stdout, stderr, write_end)]
+    sources = [_above_targets(fd) for fd in (prompt, stdout, stderr, pid_end, word_end)]
     faults.point("run-before-spawn")
     try:
         guard = os.posix_spawn(
@@ -444,14 +464,13 @@ def _spawn(
             os.close(fd)
     faults.point("run-spawned")
     watch.guard = guard
-    return read_end
 
 
 def _above_targets(fd: int) -> int:
-    if fd > GUARD_DESCRIPTOR:
+    if fd >= GUARD_DESCRIPTORS:
         return fd
     import fcntl
 
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, GUARD_DESCRIPTOR + 1)
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, GUARD_DESCRIPTORS)
     os.close(fd)
     return moved

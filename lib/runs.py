@@ -128,7 +128,9 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
         files.lock(fd, RUN_LOCK_SECONDS, f"the run {run.run_id}")
         if not os.path.exists(run.file(RECORD)):
             return run, fd
-        os.close(fd)  # a repair came between mkdir and lock, and wrote the folder off
+        # A repair came between mkdir and lock, and wrote the folder off.
+        files.remove(run.file(LOCK))
+        os.close(fd)
 
 
 def _mark(run: Run) -> None:
@@ -144,6 +146,14 @@ def _mark(run: Run) -> None:
 def unmark(run: Run) -> None:
     """Take that note away."""
     files.remove(os.path.join(os.path.dirname(run.path), ACTIVE, run.run_id))
+
+
+def discard(run: Run) -> None:
+    """Remove a run folder in which nothing came about; what cannot be removed stays."""
+    import shutil
+
+    shutil.rmtree(run.path, ignore_errors=True)
+    unmark(run)
 
 
 def marked(runs_dir: str) -> list[str]:
@@ -275,6 +285,13 @@ def agent_pid(run: Run) -> int:
         return 0
 
 
+def was_started(run: Run) -> bool:
+    """Whether there is any trace of an agent in a run that has ended."""
+    if not run.number("supervisor_pid") and run.record.get("pid"):
+        return True  # written by the original, which makes no pid.txt
+    return any(files.size(run.file(name)) > 0 for name in (PID, EXIT_CODE, STDOUT))
+
+
 def is_foreign(run: Run) -> bool:
     """True when the record's pids mean nothing here: another host, boot aside, or namespace."""
     here = procs.machine()
@@ -343,9 +360,8 @@ def state(run: Run) -> State:
 def _evidence(run: Run) -> State:
     code = exit_code(run)
     if code is None:
-        if not agent_pid(run) and not run.number("pgid") and files.size(run.file(PID)) == 0:
-            return State(FAILED, None, NEVER_STARTED, ended_unrecorded=True)
-        return State(FAILED, None, SUPERVISOR_LOST, ended_unrecorded=True)
+        reason = SUPERVISOR_LOST if was_started(run) else NEVER_STARTED
+        return State(FAILED, None, reason, ended_unrecorded=True)
     status = COMPLETED if code == 0 else FAILED
     return State(status, code, "ended without its supervisor", ended_unrecorded=True)
 
@@ -360,14 +376,15 @@ def children(run: Run) -> list[tuple[int, str, str]]:
     for line in text.split("\n"):
         fields = line.split("\t")
         if len(fields) == 3 and fields[0].isdigit():
-            rows.append((int(fields[0]), fields[1], fields[2]))
+            path = fields[2].replace("%0A", "\n").replace("%09", "\t").replace("%25", "%")
+            rows.append((int(fields[0]), fields[1], path))
     return rows
 
 
 def note_child(parent_folder: str, run: Run) -> None:
     """Tell the run that this process was started in that it supervises a child run."""
     me = os.getpid()
-    folder = run.path.replace("\n", " ").replace("\t", " ")
+    folder = run.path.replace("%", "%25").replace("\n", "%0A").replace("\t", "%09")
     line = f"{me}\t{procs.start_time(me)}\t{folder}"
     try:
         files.append_line(os.path.join(parent_folder, CHILDREN), line)

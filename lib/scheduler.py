@@ -13,7 +13,7 @@ import os
 import random
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from lib import (
     agents,
@@ -45,7 +45,9 @@ VIEW_SECONDS = 0.5
 SPACE_SECONDS = 1.0
 RETRY_SECONDS = 1.0  # before the first retry; doubled for each further one
 RETRY_LIMIT_SECONDS = 60.0
+MISFIRES = 5  # times that a supervisor may end before its agent began, uncounted as attempts
 JITTER = 0.5  # up to that share of start_interval is added at random
+STOPPED_BY = "stopped by "  # how a run says that somebody ended it, not its own failure
 STOP_PATIENCE_SECONDS = 20.0  # beyond the grace, before a supervisor that will not end is killed
 
 
@@ -107,25 +109,27 @@ class Scheduler:
         }
         self.interrupts = 0
         self._prompts = self._generate_prompts()
-        self._merge_state()
+        self._merge_state(scope)
         self.board = Board(plan, plan_state.tasks, scope, settings.keep_going)
         self._poller = select.poll()
         self._by_fd: dict[int, Unit] = {}
         self._next_start: dict[str, float] = {}  # by type of agent
-        self._exclusive: dict[str, str] = {}  # name -> the unit that has it
         self._resolved: dict[str, tuple[str, dict[str, object], str | None]] = {}
         self._stop_deadline = self._next_tick = self._space_checked = 0.0
         self._space_problem = ""
 
     # -- the loop -------------------------------------------------------------
 
-    def run(self) -> int:
+    def run(self, decisions: Iterable[str] = ()) -> int:
         """Run the plan to its end; the exit code of `run-all-tasks.py`."""
+        procs.keep_statuses()
         # A closed terminal ends the display, not the plan: SIGHUP is ignored.
         caught = (wakeup.SIGINT, wakeup.SIGTERM, wakeup.SIGCHLD)
         self._signals = wakeup.Wakeup(caught, ignored=(wakeup.SIGHUP,))
         self._poller.register(self._signals.fd, select.POLLIN)
         try:
+            for decision in decisions:
+                self._tell("DECISION", decision)
             self._begin()
             while self.active or self._may_start():
                 self._start_ready()
@@ -134,6 +138,7 @@ class Scheduler:
             self._finish()
         finally:
             self._signals.close()
+            self.spawner.close()
         if self.board.is_complete():
             return EXIT_OK
         return EXIT_INTERRUPTED if self.interrupts else EXIT_FAILED
@@ -178,6 +183,9 @@ class Scheduler:
 
     def _generate_prompts(self) -> dict[str, prompts.Generated]:
         settings = self.settings
+        folder = os.path.join(settings.root, "prompts")
+        if os.path.isdir(folder):
+            files.remove_temporaries(folder)
         generated = prompts.generate(
             self.plan,
             root=settings.root,
@@ -190,7 +198,7 @@ class Scheduler:
             self.on_event(f"prompts edited by hand, used as they are: {', '.join(kept)}")
         return {prompt.task_id: prompt for prompt in generated}
 
-    def _merge_state(self) -> None:
+    def _merge_state(self, scope: frozenset[str]) -> None:
         """Lay the state of earlier starts over the plan as it is now."""
         tasks: dict[str, TaskState] = {}
         old = self.state.tasks
@@ -199,11 +207,14 @@ class Scheduler:
             entry = old.get(task.id, TaskState())
             prompt = self._prompts[task.id]
             digest = _digest(task, prompt.sha256)
-            if entry.state != state.DONE:
+            if entry.state == state.DONE:
+                if entry.digest != digest:
+                    changed.append(task.id)
+            elif task.id in scope:
+                if entry.state == state.FAILED:
+                    _void_verdicts(entry)
                 entry.digest, entry.prompt_sha256 = digest, prompt.sha256
                 entry.state, entry.why = state.PENDING, ""
-            elif entry.digest != digest:
-                changed.append(task.id)
             entry.changed()
             tasks[task.id] = entry
         forgotten = [task_id for task_id in old if task_id not in tasks]
@@ -223,7 +234,8 @@ class Scheduler:
         """Take over what an earlier start left, and find what can start now."""
         supervisor.repair_all(self.settings.runs_dir)
         for task_id in self.plan.tasks:
-            self._recover(task_id)
+            if task_id in self.board.scope:
+                self._recover(task_id)
         self._queue(self.board.released())
         done = self.board.count(state.DONE)
         text = f"plan {self.plan.project}: {len(self.board.scope)} tasks"
@@ -252,11 +264,12 @@ class Scheduler:
 
     def _recover_attempt(self, unit: Unit, attempt: Attempt) -> None:
         path = os.path.join(self.settings.runs_dir, str(attempt.get("run")))
+        # First the lock: a run that ended between the two looks has its record then.
+        is_held = runs.is_held(runs.Run(path, {}))
         run = runs.read(path)
-        is_ours = run.text("attempt_token") == attempt.get("token") or runs.is_held(run)
-        if not os.path.isdir(path) or not is_ours:
+        if not (is_held or (run.record and run.text("attempt_token") == attempt.get("token"))):
             # Noted, and killed before the agent was started: it did not happen.
-            self.state.tasks[unit.task.id].attempts.remove(attempt)
+            self._attempts(unit.task.id).remove(attempt)
             self.board.touch(unit.task.id)
             return
         unit.run = run
@@ -292,13 +305,17 @@ class Scheduler:
             return
         begun = []
         now = time.monotonic()
+        holders = {other.task.exclusive: other.task for other in self.active.values()}
         for unit in list(self.ready.values()):
             if len(self.active) >= self.settings.max_parallel:
                 break
-            if self._not_before(unit) > now or self._is_excluded(unit):
+            task = unit.task
+            is_free = not task.exclusive or holders.get(task.exclusive, task) is task
+            if not is_free or self._not_before(unit) > now:
                 continue
+            holders[task.exclusive] = task
             del self.ready[unit.name]
-            self._claim(unit, now)
+            self._pace(unit, now)
             begun.append((unit, *self._note_attempt(unit)))
         if begun:
             self._save()
@@ -312,14 +329,9 @@ class Scheduler:
             return unit.retry_at
         return max(unit.retry_at, self._next_start.get(type_name, 0.0))
 
-    def _claim(self, unit: Unit, now: float) -> None:
-        if unit.task.exclusive:
-            self._exclusive[unit.task.exclusive] = unit.name
+    def _pace(self, unit: Unit, now: float) -> None:
         jitter = 1 + random.random() * JITTER  # noqa: S311 - it only spreads starts
         self._next_start[self._resolve(unit.agent)[0]] = now + self.plan.start_interval * jitter
-
-    def _is_excluded(self, unit: Unit) -> bool:
-        return self._exclusive.get(unit.task.exclusive or "", unit.name) != unit.name
 
     def _is_disk_short(self) -> bool:
         now = time.monotonic()
@@ -352,7 +364,7 @@ class Scheduler:
             "token": os.urandom(8).hex(),
             "result": "running",
         }
-        self.state.tasks[unit.task.id].attempts.append(attempt)
+        self._attempts(unit.task.id).append(attempt)
         self.board.set(unit.task.id, state.RUNNING)
         self.active[unit.name] = unit
         faults.point("attempt-noted")
@@ -360,13 +372,14 @@ class Scheduler:
 
     def _spawn(self, unit: Unit, lock: int, attempt: Attempt) -> None:
         faults.point("attempt-before-spawn")
-        attempts = self.state.tasks[unit.task.id].attempts
+        attempts = self._attempts(unit.task.id)
         mine = [str(item["run"]) for item in attempts if item["unit"] == unit.name]
         try:
             request = self._request(unit, attempt, mine)
         except (UserError, OSError) as error:  # its prompt has vanished or was spoilt
             os.close(lock)
             supervisor.repair(unit.path)
+            unit.run = runs.read(unit.path)
             self._end_attempt(unit, str(error))
             return
         order = self._order(unit, request=request.as_dict())
@@ -420,29 +433,31 @@ class Scheduler:
             unit.fd = -1
         run = runs.read(unit.path)
         now = runs.state(run)
-        unit.held = now.holder == "supervisor"
-        if unit.held:
-            return
         if now.holder == "agent":
             self.on_event(f"{unit.name}: its agent lives without a supervisor: taken over")
             self._adopt(unit)
             return
-        if os.path.exists(run.file(runs.LOCK)) or not run.record:
+        if not now.holder and (now.ended_unrecorded or os.path.exists(run.file(runs.LOCK))):
             supervisor.repair(run.path)
             run = runs.read(run.path)
-        unit.run = run
-        self._judge(unit, run)
+            now = runs.state(run)
+        # Whoever else holds it, or repairs it at this moment, will be done with it.
+        unit.held = bool(now.holder) or (now.ended_unrecorded and os.path.isdir(run.path))
+        if not unit.held:
+            unit.run = run
+            self._judge(unit, run, now)
 
-    def _judge(self, unit: Unit, run: runs.Run) -> None:
+    def _judge(self, unit: Unit, run: runs.Run, now: runs.State) -> None:
         attempt = self._attempt(unit)
         attempt["ended"] = run.text("end_time")
         attempt["exit_code"] = run.record.get("exit_code", -1)
-        if run.text("status") != runs.COMPLETED:
-            reason = run.text("error_summary") or "failed"
-            if reason == runs.NEVER_STARTED:
+        if now.status == runs.UNKNOWN:  # it may well run elsewhere: a person has to look
+            self._end_attempt(unit, now.reason, may_retry=False)
+        elif now.status != runs.COMPLETED:
+            if now.reason == runs.NEVER_STARTED and unit.misfires < MISFIRES:
                 self._forget_attempt(unit)
             else:
-                self._end_attempt(unit, reason)
+                self._end_attempt(unit, now.reason or "failed")
         elif unit.task.verify:
             self._begin_check(unit, run)
         else:
@@ -450,32 +465,31 @@ class Scheduler:
 
     def _begin_check(self, unit: Unit, run: runs.Run) -> None:
         self.board.set(unit.task.id, state.VERIFYING)
-        self._save()
         faults.point("verify-begin")
-        files.remove(run.file(verify.REPORT))
-        own = {"JRUN_ID": run.run_id, "JRUN_RUN_FOLDER": run.path}
-        unit.check = verify.Check(unit.task, run, {**os.environ, **unit.task.env, **own})
+        unit.check = verify.Check(unit.task, run)
 
     def _watch_check(self, unit: Unit) -> None:
         check = unit.check
         assert check is not None
         check.poll()
         if check.ended:
-            unit.check = None
             self._end_attempt(unit, check.reason or verify.unmet_expectation(unit.task, check.run))
 
     def _forget_attempt(self, unit: Unit) -> None:
         """An attempt whose agent never ran does not count: it goes back in the queue."""
-        self.state.tasks[unit.task.id].attempts.remove(self._attempt(unit))
+        self._attempts(unit.task.id).remove(self._attempt(unit))
         self._free(unit)
-        self._retry(unit, RETRY_SECONDS, "")
+        unit.misfires += 1
+        self.on_event(f"not begun {unit.name}: its supervisor ended before it could")
+        self._retry(unit, RETRY_SECONDS * unit.misfires, "")
 
-    def _end_attempt(self, unit: Unit, reason: str) -> None:
+    def _end_attempt(self, unit: Unit, reason: str, may_retry: bool = True) -> None:
         """Settle an attempt: `reason` says why it failed, "" that it succeeded."""
-        attempt = self._attempt(unit)
+        attempt, run = self._attempt(unit), unit.run
+        assert run is not None
         attempt.setdefault("ended", ids.rfc3339())
+        attempt.setdefault("exit_code", -1)
         attempt["result"] = "failed" if reason else "done"
-        run = runs.read(unit.path)
         self._free(unit)
         if not reason:
             if self.plan.quorum_of(unit.task):
@@ -489,48 +503,64 @@ class Scheduler:
         why = supervisor.one_line(reason)
         attempt["why"] = why
         unit.failures += 1
-        may_retry = unit.failures <= unit.task.retries and not self._is_closing()
-        if run.text("status") == runs.COMPLETED:  # the agent had said that it was done
-            self._post_failure(unit, run, why, "RETRY" if may_retry else "ERROR")
         if self.interrupts > 1:  # stopped, not failed: the next start tries it again
-            self.board.set(unit.task.id, state.PENDING, why)
+            self._set_idle(unit, why)
             self.on_event(f"stopped   {unit.name}")
-        elif may_retry:
+            return
+        by_hand = why.startswith(STOPPED_BY)  # a person does not want it again
+        retries = may_retry and not by_hand and unit.failures <= unit.task.retries
+        self._post_failure(unit, run, why, "RETRY" if retries else "ERROR")
+        if retries:
             delay = min(RETRY_LIMIT_SECONDS, RETRY_SECONDS * 2 ** (unit.failures - 1))
-            self.on_event(f"failed    {unit.name}: {why}; tried again in {delay:g} s")
+            when = "by the next start" if self._is_closing() else f"in {delay:g} s"
+            self.on_event(f"failed    {unit.name}: {why}; tried again {when}")
             self._retry(unit, delay, f"tried again after: {why}")
         else:
             self._fail(unit, why, run)
 
     def _retry(self, unit: Unit, delay: float, why: str) -> None:
-        self.board.set(unit.task.id, state.PENDING, why)
+        self._set_idle(unit, why)
         unit.retry_at = time.monotonic() + delay
         self.ready[unit.name] = unit
 
+    def _set_idle(self, unit: Unit, why: str) -> None:
+        """Note that this unit does nothing now; another one of a review may well run."""
+        others = any(other.is_active for other in self.units[unit.task.id])
+        self.board.set(unit.task.id, state.RUNNING if others else state.PENDING, why)
+
     def _post_failure(self, unit: Unit, run: runs.Run, why: str, word: str) -> None:
-        first = f"{word} task={unit.name} agent={unit.agent} exit={run.text('exit_code')}"
+        """Post the line that `grep '^ERROR '` finds, unless the run's own RUN_CRASH has said it."""
+        again = run.record.get("will_retry") is True or why == runs.NEVER_STARTED
+        said = "RETRY" if again else "ERROR"
+        if run.text("status") == runs.FAILED and run.text("bus") and said == word:
+            return
+        first = f"{word} task={unit.name} agent={unit.agent} exit={run.text('exit_code') or -1}"
         self._post("ERROR", f"{first} run={run.run_id}: {why}", unit.name)
 
     def _fail(self, unit: Unit, why: str, run: runs.Run) -> None:
         unit.outcome = state.FAILED
         self.state.tasks[unit.task.id].why = why
         self.on_event(f"FAILED    {unit.name}: {why}")
+        self._note_blocker(unit.name, unit.agent, why, run)
+        self._conclude(unit.task.id)
+
+    def _note_blocker(self, name: str, agent: str, why: str, run: runs.Run | None) -> None:
         try:
-            blockers.add(self.settings.root, self.plan.project, unit.name, unit.agent, why, run)
+            blockers.add(self.settings.root, self.plan.project, name, agent, why, run)
         except (UserError, OSError) as error:
             self.on_event(f"blockers: {error}")
-        self._conclude(unit.task.id)
 
     def _free(self, unit: Unit) -> None:
         self.active.pop(unit.name, None)
-        if self._exclusive.get(unit.task.exclusive or "") == unit.name:
-            del self._exclusive[unit.task.exclusive or ""]
         files.remove(self._pid_file(unit))  # a killed supervisor leaves it
-        unit.run = None
+        unit.run = unit.check = None
+
+    def _attempts(self, task_id: str) -> list[Attempt]:
+        return self.state.tasks[task_id].attempts
 
     def _attempt(self, unit: Unit) -> Attempt:
         run_id = os.path.basename(unit.path)
-        attempts = self.state.tasks[unit.task.id].attempts
+        attempts = self._attempts(unit.task.id)
         return next(item for item in reversed(attempts) if item["run"] == run_id)
 
     def _conclude(self, task_id: str) -> None:
@@ -545,6 +575,9 @@ class Scheduler:
         reason = ""
         if self.plan.quorum_of(task):
             reason = self._count_verdicts(task_id, self.plan.quorum_of(task))
+            if reason and all(unit.outcome == state.DONE for unit in units):
+                self._post("ERROR", f"ERROR task={task_id} agent=all exit=0: {reason}", task_id)
+                self._note_blocker(task_id, "all", reason, None)
         elif units[0].outcome == state.FAILED:
             reason = entry.why or "failed"
         if not reason:
@@ -565,10 +598,11 @@ class Scheduler:
         units = self.units[task_id]
         approvals = sum(unit.verdict == "APPROVE" for unit in units)
         rejections = [unit.name for unit in units if unit.verdict == "REJECT"]
-        rows = [f"{unit.name}: {unit.verdict or 'no verdict'}" for unit in units]
-        folder = self.settings.runs_dir
-        attempts = self.state.tasks[task_id].attempts
-        rows += [f"see {os.path.join(folder, str(a['run']), runs.OUTPUT)}" for a in attempts]
+        latest = {str(item["unit"]): str(item["run"]) for item in self._attempts(task_id)}
+        rows = []
+        for unit in units:
+            answer = os.path.join(self.settings.runs_dir, latest[unit.name], runs.OUTPUT)
+            rows.append(f"{unit.name}: {unit.verdict or 'no verdict'}, see {answer}")
         reason = ""
         if rejections:
             reason = f"rejected by {', '.join(rejections)}"
@@ -602,10 +636,11 @@ class Scheduler:
     def _signal_all(self) -> None:
         """SIGTERM to every supervisor that has not had it; a check that runs is ended."""
         for unit in list(self.active.values()):
-            if unit.check is not None:
+            if unit.check is not None:  # the attempt stays open: the next start checks it again
                 unit.check.end()
-                unit.check = None
-                self._end_attempt(unit, "stopped while its checks ran")
+                self._free(unit)
+                self._set_idle(unit, "stopped while it was verified")
+                self.on_event(f"stopped   {unit.name}, while it was verified")
             elif not unit.told:
                 unit.told = _signal_supervisor(unit.path, procs.SIGTERM)
 
@@ -613,7 +648,10 @@ class Scheduler:
         self._stop_deadline = 0.0
         for unit in list(self.active.values()):
             _signal_supervisor(unit.path, procs.SIGKILL)
-            supervisor.stop(unit.path)
+            try:
+                supervisor.stop(unit.path)
+            except (UserError, OSError) as error:
+                self.on_event(f"{unit.name} could not be stopped: {error}")
 
     # -- telling ----------------------------------------------------------------------
 
@@ -653,6 +691,15 @@ def _signal_supervisor(path: str, number: int) -> bool:
     if process is None or process.start != run.text("supervisor_start"):
         return False
     return procs.send(process, number)
+
+
+def _void_verdicts(entry: TaskState) -> None:
+    """A review that failed is held again: after a rejection by all, else by who did not approve."""
+    done = [item for item in entry.attempts if item.get("result") == "done"]
+    rejected = any(item.get("verdict") == "REJECT" for item in done)
+    for attempt in done:
+        if rejected or attempt.get("verdict") != "APPROVE":
+            attempt["result"] = "void"
 
 
 def _digest(task: Task, prompt_sha256: str) -> str:

@@ -138,6 +138,16 @@ def _receive(connection: socket.socket) -> tuple[dict[str, object] | None, list[
     return marshal.loads(payload), descriptors  # noqa: S302 - from our own orchestrator
 
 
+def _write_pid(path: str) -> None:
+    # Not by rename: a killed supervisor would leave the temporary file in the runs folder,
+    # where nobody could tell whether its writer still lives.
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, b"%d\n" % os.getpid())
+    finally:
+        os.close(fd)
+
+
 def _supervise(order: dict[str, object], descriptors: list[int]) -> int:
     """The life of one supervisor, in a process of its own; returns its exit status."""
     faults.enter_part("supervisor")
@@ -148,19 +158,25 @@ def _supervise(order: dict[str, object], descriptors: list[int]) -> int:
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     path = str(order["run"])
-    pid_file = str(order.get("pid_file") or "")
+    pid_file = str(order["pid_file"])
     run = runs.Run(path, {})
     code = 1
     try:
-        if pid_file:
-            files.replace_file(pid_file, b"%d\n" % os.getpid(), durable=False)
         if order.get("adopt"):
+            _write_pid(pid_file)
             run = runs.read(path)
             code = supervisor.adopt(run, lock, detached=True).run_to_end()
         else:
             request = order["request"]
             assert isinstance(request, dict)
-            code = runner.start(run, lock, runner.Request(**request), detached=True)
+            # Who reads the pid may signal it at once: not before signals are caught.
+            code = runner.start(
+                run,
+                lock,
+                runner.Request(**request),
+                on_start=lambda _pid: _write_pid(pid_file),
+                detached=True,
+            )
     except (UserError, OSError) as error:
         supervisor.log(run, str(error))
     except Exception:  # noqa: BLE001 - a bug of ours: say where, the run is repaired by others
@@ -168,6 +184,5 @@ def _supervise(order: dict[str, object], descriptors: list[int]) -> int:
 
         supervisor.log(run, traceback.format_exc())
     finally:
-        if pid_file:
-            files.remove(pid_file)
+        files.remove(pid_file)
     return code

@@ -70,11 +70,8 @@ class PlanState:
         self.tasks: dict[str, TaskState] = {}
         self._lock = -1
 
-    def open(self) -> None:
-        """Take the lock and read what an earlier start left.
-
-        UserError when another process runs this plan, or the file is damaged.
-        """
+    def lock(self) -> None:
+        """Take the lock; UserError when another process runs this plan."""
         paths.make_folder(self.folder, 0o700)
         self._lock = files.open_lock(os.path.join(self.folder, LOCK_NAME))
         try:
@@ -89,6 +86,9 @@ class PlanState:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
         files.remove_temporaries(self.folder)
+
+    def load(self) -> None:
+        """Read what an earlier start left; UserError when the file is damaged."""
         if os.path.exists(self.path):
             self.header, self.tasks = _read(self.path)
 
@@ -101,9 +101,11 @@ class PlanState:
         """Move the state out of the way for a fresh start; returns where to."""
         if not os.path.exists(self.path):
             return None
-        aside = os.path.join(
-            self.folder, f"PLAN-STATE.{ids.stamp(os.stat(self.path).st_mtime)}.yaml"
-        )
+        stem = os.path.join(self.folder, f"PLAN-STATE.{ids.stamp(os.stat(self.path).st_mtime)}")
+        aside, number = f"{stem}.yaml", 1
+        while os.path.exists(aside):
+            number += 1
+            aside = f"{stem}.{number}.yaml"
         os.rename(self.path, aside)
         self.header, self.tasks = {}, {}
         return aside

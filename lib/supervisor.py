@@ -14,25 +14,31 @@ first, then the record by rename, then the bus, then the marks (`pid.txt`,
 from __future__ import annotations
 
 import os
-import select
 import time
 
-from lib import agents, bus, faults, files, ids, procs, redact, runs, wakeup
+from lib import agents, faults, files, ids, procs, redact, runs, wakeup
+from lib.agents import base
 from lib.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_TIMEOUT, LockTimeoutError, UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import select
     from collections.abc import Callable
 
     from lib.agents.base import Outcome, Reader
 
 STOP_GRACE_SECONDS = 30.0
 OPEN_TOOL_FACTOR = 4  # how much longer an agent may be silent while a tool of its runs
-SUBREAPER_AFTER_SECONDS = 0.05  # not earlier: ctypes costs 4 ms, and most short runs leave nothing
 TICK_SECONDS = (0.05, 0.25)
+CHILD_SCRIPT = "run-agent.py"  # in the command line of what becomes a child run's supervisor
+CHILD_START_SECONDS = 2.0  # in which it does that
+FORK_SECONDS = 0.3  # in which a process that was forked to execute another has done so
 CHUNK_BYTES = 1 << 20
 OUTPUT_LIMIT_BYTES = 16 << 20
 STDERR_LINES = 50
+_ENDED = (runs.COMPLETED, runs.FAILED)
+_STOP_PATIENCE_SECONDS = 15.0  # beyond the grace, for what comes after it
+_REPAIR_SECONDS = 5.0
 LINE_LIMIT = 500
 SIGNAL_NAMES = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 6: "SIGABRT", 9: "SIGKILL", 15: "SIGTERM"}
 
@@ -52,40 +58,58 @@ class Supervisor:
         self,
         run: runs.Run,
         lock: int,
-        reader: Reader,
+        reader: Reader | None = None,
         *,
         on_text: Callable[[str], None] | None = None,
         detached: bool = False,
     ) -> None:
         self.run = run
         self.lock = lock
-        self.reader = reader
+        self.reader = reader or base.TextReader()
         self.on_text = on_text
         self.detached = detached
         self.guard = 0  # the guard's pid while it is this process's child and not reaped
         self.guard_status: int | None = None  # its wait status
         self.agent_status: int | None = None  # of an agent that outlived its guard and came to us
-        self.pipe = -1
-        self.subreaper = False
+        self.pipe = -1  # tells the agent's pid, and the guard's end
+        self.word = -1  # lets the agent start
+        self.subreaper = False  # and has been since before the agent began
+        self._not_ours: set[int] = set()  # children that this process had before
         self.stop_reason = ""
         self.stop_code = 0
         self.kill_at: float | None = None
         self.killed = False
-        self._stdout = -1
-        self._stderr = -1
-        self._transcript = -1
+        self._signals: wakeup.Wakeup | None = None
+        self._stdout = self._stderr = self._transcript = -1
         self._redaction = redact.Stream()
         self._sizes = (0, 0)
         self._last_growth = self._started = time.monotonic()
 
     # -- starting ---------------------------------------------------------
 
-    def take_pid(self, pipe: int) -> int:
-        """The agent's pid, recorded; 0 when it could not even begin."""
-        self.pipe = pipe
+    def catch_signals(self) -> None:
+        """From here on a signal does not end this process: it stops the run."""
+        ignored = (wakeup.SIGHUP,) if self.detached else ()
+        self._signals = wakeup.Wakeup((wakeup.SIGINT, wakeup.SIGTERM, wakeup.SIGHUP), ignored)
+        # Whoever started this process may have ignored it, which outlives an
+        # exec; the kernel would then reap the guard, and nobody learn its status.
+        procs.keep_statuses()
+
+    def spare_children(self) -> None:
+        """Note the children that this process has before it starts any: a shell's that became it."""
+        if procs.reap() is not None:
+            me = os.getpid()
+            self._not_ours = {row.pid for row in procs.table().values() if row.ppid == me}
+
+    def adopt_orphans(self) -> None:
+        """Have what the agent leaves behind come to this process, where the system can do that."""
+        self.subreaper = procs.become_subreaper()
+
+    def take_pid(self) -> int:
+        """The pid that the agent will have, recorded; 0 when it could not even begin."""
         text = b""
         while not text.endswith(b"\n"):
-            part = os.read(pipe, 64)
+            part = os.read(self.pipe, 64)
             if not part:
                 break
             text += part
@@ -96,51 +120,86 @@ class Supervisor:
         record["agent_start"] = procs.start_time(pid) if pid else ""
         record["guard_start"] = procs.start_time(self.guard)
         faults.point("run-pid-known")
-        runs.write_record(self.run)
-        note(self.run, {"PID": str(record["pid"])})
-        faults.point("run-started")
+        self._save()
         return pid
+
+    def let_start(self) -> None:
+        """Have the guard start the agent."""
+        try:
+            os.write(self.word, b"\n")
+        except BrokenPipeError:
+            pass  # it has ended: the working folder was not to be entered, say
+        os.close(self.word)
+        self.word = -1
+        faults.point("run-started")
+
+    def _save(self) -> None:
+        """Put on disk what is known so far; a full disk must not end the watch over an agent."""
+        try:
+            runs.write_record(self.run, durable=False)
+            note_once(self.run, "PID", self.run.text("pid"))
+        except OSError as error:
+            log(self.run, f"the record could not be written: {error}")
 
     def fail(self, reason: str) -> None:
         """Record a run whose agent could not be started."""
         record = self.run.record
         record["pid"] = record["pgid"] = os.getpid()
         try:
+            self._open_files()
             _write_output(self.run, None)
             self._record_end(None, runs.FAILED, reason)
         except OSError:
-            pass  # the disk is what failed; the next command that acts repairs the rest
+            runs.discard(self.run)  # the disk is what failed, and no agent has been in there
+        finally:
+            self._close_files()
 
     # -- the run ----------------------------------------------------------
 
     def run_to_end(self) -> int:
         """Stay with the run to its end; return what `run-agent.py` exits with."""
-        ignored = (wakeup.SIGHUP,) if self.detached else ()
-        self._signals = wakeup.Wakeup((wakeup.SIGINT, wakeup.SIGTERM, wakeup.SIGHUP), ignored)
+        if self._signals is None:
+            self.catch_signals()
         try:
             self._open_files()
-            announce(self.run)
+            if self.guard:
+                announce(self.run)
+            else:
+                self._announce_adopted()
             self._watch()
             return self._finish()
         finally:
-            self._signals.close()
             self._close_files()
 
+    def _announce_adopted(self) -> None:
+        """Be found by who wants to stop the run; post RUN_START if nobody has come to that."""
+        self._save()
+        if not _was_announced(self.run, "RUN_START"):
+            announce(self.run)
+
     def _open_files(self) -> None:
-        self._stdout = os.open(self.run.file(runs.STDOUT), os.O_RDONLY | os.O_CLOEXEC)
-        self._stderr = os.open(self.run.file(runs.STDERR), os.O_RDONLY | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC
+        self._stdout = os.open(self.run.file(runs.STDOUT), flags, 0o600)
+        self._stderr = os.open(self.run.file(runs.STDERR), flags, 0o600)
         # Rendered anew from the first byte: what an earlier supervisor had
         # not yet written cannot be known, and the raw output is all there.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         self._transcript = os.open(self.run.file(runs.TRANSCRIPT), flags, 0o600)
 
     def _close_files(self) -> None:
-        for fd in (self._stdout, self._stderr, self._transcript, self.pipe, self.lock):
+        ours = (self._stdout, self._stderr, self._transcript, self.pipe, self.word, self.lock)
+        for fd in ours:
             if fd >= 0:
                 os.close(fd)
-        self._stdout = self._stderr = self._transcript = self.pipe = self.lock = -1
+        self._stdout = self._stderr = self._transcript = self.pipe = self.word = self.lock = -1
+        if self._signals is not None:
+            self._signals.close()
+            self._signals = None
 
     def _watch(self) -> None:
+        import select  # here, and the bus below: at work while the agent is
+
+        assert self._signals is not None
         poller = select.poll()
         poller.register(self._signals.fd, select.POLLIN)
         if self.pipe >= 0:
@@ -153,13 +212,8 @@ class Supervisor:
             grew = self._pump()
             tick = TICK_SECONDS[0] if grew else min(TICK_SECONDS[1], tick * 1.5)
             self._reap_orphans()
-            self._answer_signals()
+            self._answer_signals(self._signals.take())
             self._hold_limits()
-            if not self.subreaper and self._age() > SUBREAPER_AFTER_SECONDS:
-                self.subreaper = procs.become_subreaper()
-
-    def _age(self) -> float:
-        return time.monotonic() - self._started
 
     def _guard_ended(self, poller: select.poll) -> None:
         """The guard's end of the pipe is closed: it ended, or was killed."""
@@ -213,23 +267,27 @@ class Supervisor:
             files.write_all(self._transcript, data)
         except OSError:
             pass  # a full disk: the raw output is what counts, and the record says the rest
-        if self.on_text is not None:
-            self.on_text(text)
+        try:
+            if self.on_text is not None:
+                self.on_text(text)
+        except OSError:
+            self.on_text = None  # nobody listens any more; the run goes on
 
     def _note_session(self) -> None:
         """Put the session into the record at once: a later attempt may want to resume it."""
         self.run.record["session_id"] = self.reader.outcome.session_id
         if self.reader.outcome.model:
             self.run.record["model"] = self.reader.outcome.model
-        runs.write_record(self.run, durable=False)
+        self._save()
 
     # -- limits and stopping ----------------------------------------------
 
-    def _answer_signals(self) -> None:
-        for number in self._signals.take():
+    def _answer_signals(self, numbers: list[int]) -> None:
+        for number in numbers:
             name = SIGNAL_NAMES.get(number, str(number))
             if self.stop_reason:
                 self.kill_at = time.monotonic()  # asked a second time: no more grace
+                self._signal_children(0)
             else:
                 self.stop(f"stopped by {name}", EXIT_SIGNAL + number)
 
@@ -264,15 +322,36 @@ class Supervisor:
         """Begin to stop the run: SIGTERM to its group now, SIGKILL to its tree after the grace."""
         self.stop_reason, self.stop_code = reason, code
         self.kill_at = time.monotonic() + stop_grace()
-        for pid, start, _ in runs.children(self.run):
-            process = procs.look_up(pid)
-            if process is not None and process.start == start:
-                procs.send(process, procs.SIGTERM)  # they stop their own agents
         if self.guard or runs.guard_lives(self.run):
-            procs.send_group(self.run.number("pgid"), procs.SIGTERM)
+            group = self.run.number("pgid")
+            self._signal_children(group)
+            procs.send_group(group, procs.SIGTERM)
+            procs.send_group(group, procs.SIGCONT)  # a stopped process takes it only then
         else:
+            self._signal_children(0)
             for process in self._members(set()):
                 procs.send(process, procs.SIGTERM)
+                procs.send(process, procs.SIGCONT)
+
+    def _signal_children(self, group: int) -> None:
+        """Have the supervisors of child runs stop these, but for those that the group's signal
+        reaches: a second one would take their agents' grace away."""
+        for pid, start, _ in runs.children(self.run):
+            process = procs.look_up(pid)
+            if process is not None and process.start == start and process.pgid != group:
+                procs.send(process, procs.SIGTERM)
+                procs.send(process, procs.SIGCONT)
+
+    def _stop_lost_children(self) -> None:
+        """Stop the child runs that have lost their supervisors."""
+        for _, _, path in runs.children(self.run):
+            child = runs.read(path)
+            is_ours = child.text("parent_run_id") == self.run.run_id
+            if is_ours and runs.state(child).holder == "agent":
+                try:
+                    stop(path)
+                except (UserError, OSError) as error:
+                    log(self.run, f"the child run {path} could not be stopped: {error}")
 
     def _kill(self) -> None:
         """SIGKILL to everything of the run but its guard, which is left to say how it ended."""
@@ -280,30 +359,29 @@ class Supervisor:
         guard = self.run.number("pgid")
         spare = {guard} if not self.killed else set()
         self.killed = True
-        for pid, start, _ in runs.children(self.run):
-            _wait_gone(pid, start, stop_grace() + procs.LEFTOVER_GRACE_SECONDS)
         for process in self._members(spare):
             procs.send(process, procs.SIGKILL)
 
     def _members(self, spared: set[int]) -> list[procs.Process]:
-        spared = spared | runs.child_supervisors(self.run)
+        spared = spared | self._not_ours | runs.child_supervisors(self.run)
         group = self.run.number("pgid") if self._group_is_ours() else 0
         return procs.members(self.run.run_id, group, spared, own_children=self.subreaper)
 
     def _group_is_ours(self) -> bool:
         """Whether the group number still means this run: its leader was seen by this process,
         or lives, or the agent in it does."""
-        return (
-            bool(self.guard)
-            or self.guard_status is not None
-            or runs.guard_lives(self.run)
-            or runs.agent_lives(self.run)
-        )
+        if self.guard or runs.guard_lives(self.run) or runs.agent_lives(self.run):
+            return True
+        # The kernel gives a number away again when no process has it as its
+        # own, its group's or its session's; then somebody else is its leader.
+        return self.guard_status is not None and procs.look_up(self.run.number("pgid")) is None
 
     # -- the end ----------------------------------------------------------
 
     def _finish(self) -> int:
         code = self._exit_code()
+        if self.stop_reason:
+            self._stop_lost_children()
         if not self.run.record.get("keep_background"):
             self._end_leftovers()
         faults.point("run-agent-ended")
@@ -316,6 +394,8 @@ class Supervisor:
             self.run.record["recovered"] = True
         if self.stop_reason and status == runs.FAILED:
             reason = self.stop_reason
+        if reason == runs.SUPERVISOR_LOST and not runs.was_started(self.run):
+            reason = runs.NEVER_STARTED  # taken over while its guard was giving up
         _write_output(self.run, self.reader.outcome.final_text)
         faults.point("run-output-written")
         self._record_end(code, status, reason)
@@ -327,6 +407,7 @@ class Supervisor:
 
     def _exit_code(self) -> int | None:
         """The agent's exit code by the best witness; None when nobody can know it."""
+        self._reap_orphans()
         if self.guard_status is None:  # not our child: it may be writing this very moment
             files.wait_for(lambda: not runs.guard_lives(self.run), 2.0, 0.01)
         code = runs.exit_code(self.run)
@@ -340,16 +421,30 @@ class Supervisor:
 
     def _end_leftovers(self) -> None:
         """End what the agent left behind; child runs are not left behind."""
-        # Every orphan of the run comes to its subreaper, so one without
-        # children has no run left: that spares the look at the process table.
+        # Whatever was orphaned came to this process: without children, it
+        # need not look at the process table.
         if self.subreaper and procs.reap() is None:
             return
+        if not self.stop_reason:
+            young_until = time.monotonic() + FORK_SECONDS
+            files.wait_for(lambda: self._has_settled(young_until), CHILD_START_SECONDS, 0.02)
         grace = 0.0 if self.killed else procs.LEFTOVER_GRACE_SECONDS
         procs.end_all(lambda: self._members(set()), grace)
 
+    def _has_settled(self, young_until: float) -> bool:
+        """False while a process of the run may still become the supervisor of a child run."""
+        left = self._members(set())
+        if left and time.monotonic() < young_until:
+            return False
+        return not any(CHILD_SCRIPT in procs.command_line(process.pid) for process in left)
+
     def _drain_output(self) -> None:
-        while self._pump():
-            pass
+        # Not for as long as it grows: what the agent was allowed to leave
+        # behind may write for ever.
+        rest = os.fstat(self._stdout).st_size - os.lseek(self._stdout, 0, os.SEEK_CUR)
+        while rest > 0 and (data := os.read(self._stdout, min(rest, CHUNK_BYTES))):
+            rest -= len(data)
+            self._show(self.reader.feed(data))
         self._show(self.reader.finish())
         self._write_transcript(self._redaction.finish())
 
@@ -357,7 +452,7 @@ class Supervisor:
         outcome, record = self.reader.outcome, self.run.record
         for key in ("model", "session_id"):
             if getattr(outcome, key):
-                record[key] = getattr(outcome, key)
+                record[key] = redact.text(getattr(outcome, key))
         for key in ("input_tokens", "cached_tokens", "output_tokens", "cost_usd", "turns"):
             if getattr(outcome, key) is not None:
                 record[key] = getattr(outcome, key)
@@ -373,7 +468,7 @@ class Supervisor:
             record["error_summary"] = one_line(reason)
         runs.write_record(self.run)
         faults.point("run-ended")
-        note(self.run, {"EXIT_CODE": str(record["exit_code"])})
+        note_once(self.run, "EXIT_CODE", str(record["exit_code"]))
         announce_end(self.run)
         faults.point("run-announced")
         clear_marks(self.run)
@@ -422,10 +517,6 @@ def _duration(seconds: float) -> str:
     return f"{seconds:g} s"
 
 
-def _wait_gone(pid: int, start: str, seconds: float) -> None:
-    files.wait_for(lambda: not procs.is_alive(pid, start), seconds)
-
-
 # -- what a run tells others -----------------------------------------------
 
 
@@ -435,7 +526,17 @@ def note(run: runs.Run, pairs: dict[str, str]) -> None:
     files.append_line(run.file(runs.CWD), "\n".join(lines))
 
 
-def post(run: runs.Run, kind: str, body: str) -> None:
+def note_once(run: runs.Run, key: str, value: str) -> None:
+    """Append KEY=VALUE to cwd.txt unless an earlier supervisor has done that."""
+    try:
+        text = files.read_text(run.file(runs.CWD), 1 << 20)
+    except FileNotFoundError:
+        text = ""
+    if f"\n{key}=" not in text:
+        note(run, {key: value})
+
+
+def post(run: runs.Run, kind: str, body: str, durable: bool = True) -> None:
     """A message about the run on its bus.
 
     A bus that cannot be written must not cost an agent's work: the error goes
@@ -445,8 +546,18 @@ def post(run: runs.Run, kind: str, body: str) -> None:
     if not path:
         return
     project, task = run.text("project_id"), run.text("task_id")
+    from lib import bus
+
     try:
-        bus.append(path, type_=kind, body=body, project=project, task=task, run=run.run_id)
+        bus.append(
+            path,
+            type_=kind,
+            body=body,
+            project=project,
+            task=task,
+            run=run.run_id,
+            durable=durable,
+        )
     except (UserError, OSError) as error:
         log(run, f"{kind} could not be posted to {path}: {error}")
 
@@ -463,7 +574,8 @@ def announce(run: runs.Run) -> None:
     """RUN_START on the bus."""
     names = (runs.PROMPT, runs.STDOUT, runs.STDERR, runs.OUTPUT)
     rows = [f"{name.partition('.')[0].removeprefix('agent-')}: {run.file(name)}" for name in names]
-    post(run, "RUN_START", "\n".join(["run started", f"run_dir: {run.path}", *rows]))
+    body = "\n".join(["run started", f"run_dir: {run.path}", *rows])
+    post(run, "RUN_START", body, durable=False)  # RUN_STOP makes both of them so
 
 
 def announce_end(run: runs.Run) -> None:
@@ -474,7 +586,9 @@ def announce_end(run: runs.Run) -> None:
         post(run, "RUN_STOP", "\n".join([f"run stopped with code {code}", *where]))
         return
     agent = run.text("agent_name") or run.text("agent")
-    word = "RETRY" if run.record.get("will_retry") is True else "ERROR"  # a failure is one line
+    # A failure is one line; a plan's run that never began is none, and begun again.
+    again = run.text("error_summary") == runs.NEVER_STARTED and run.text("attempt_token")
+    word = "RETRY" if again or run.record.get("will_retry") is True else "ERROR"
     first = (
         f"{word} task={run.text('task_id')} agent={agent} exit={run.text('exit_code')} "
         f"run={run.run_id}: {run.text('error_summary')}"
@@ -506,6 +620,8 @@ def clear_marks(run: runs.Run) -> None:
 def _write_output(run: runs.Run, answer: str | None) -> None:
     """Make output.md: the agent's own, else the answer of its stream, else a copy of stdout."""
     path = run.file(runs.OUTPUT)
+    if os.path.isdir(path) and not os.path.islink(path):
+        os.rename(path, f"{path}.{time.time_ns()}")  # a file cannot replace it
     own = _own_output(path)
     if own is not None:
         clean = _redacted(own)
@@ -515,23 +631,29 @@ def _write_output(run: runs.Run, answer: str | None) -> None:
     if answer is not None:
         data = answer.encode("utf-8", "replace")
     else:
-        with open(run.file(runs.STDOUT), "rb") as file:
-            data = file.read(OUTPUT_LIMIT_BYTES)
-            if file.read(1):
-                data += f"\n\n[cut here: the whole is in {runs.STDOUT}]\n".encode()
+        data = _head(run.file(runs.STDOUT))
+        if len(data) > OUTPUT_LIMIT_BYTES:
+            data = data[:OUTPUT_LIMIT_BYTES]
+            data += f"\n\n[cut here: the whole is in {runs.STDOUT}]\n".encode()
     if data and not data.endswith(b"\n"):
         data += b"\n"
-    files.replace_file(path, _redacted(data), 0o600)
+    # The record comes next, in the same folder: one flush of that does for both.
+    files.replace_file(path, _redacted(data), 0o600, name_durable=False)
 
 
-def _own_output(path: str) -> bytes | None:
-    """What the agent itself wrote as output.md; None for nothing, and for a link or a folder."""
+def _head(path: str) -> bytes:
+    """The first bytes of a file, one more than the limit; b"" for what is none (a link, a FIFO)."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(fd, "rb") as file:
-            data = file.read(OUTPUT_LIMIT_BYTES + 1)
+            return file.read(OUTPUT_LIMIT_BYTES + 1) or b""
     except OSError:
-        return None
+        return b""
+
+
+def _own_output(path: str) -> bytes | None:
+    """What the agent itself wrote as output.md; None for nothing."""
+    data = _head(path)
     if len(data) > OUTPUT_LIMIT_BYTES:
         data = data[:OUTPUT_LIMIT_BYTES] + b"\n\n[cut here: larger than 16 MiB]\n"
         files.replace_file(path, data, 0o600)
@@ -548,16 +670,7 @@ def _redacted(data: bytes) -> bytes:
 
 def adopt(run: runs.Run, lock: int, detached: bool = False) -> Supervisor:
     """A supervisor for a run that another process started; the caller holds its lock."""
-    reader = _reader_of(run)
-    watch = Supervisor(run, lock, reader, detached=detached)
-    if not run.number("pid"):
-        pid = runs.agent_pid(run)
-        process = procs.look_up(pid)
-        if process is not None and runs.agent_lives(run):
-            parent = procs.look_up(process.ppid)
-            run.record.update(pid=pid, pgid=process.pgid, agent_start=process.start)
-            if parent is not None and parent.pid == process.pgid:
-                run.record["guard_start"] = parent.start
+    watch = Supervisor(run, lock, _reader_of(run), detached=detached)
     me = os.getpid()
     run.record.update(supervisor_pid=me, supervisor_start=procs.start_time(me))
     return watch
@@ -568,8 +681,6 @@ def _reader_of(run: runs.Run) -> Reader:
         backend = agents.load(run.text("agent"))
         reader: Reader = backend.reader({"output": run.text("output_kind") or "text"})
     except UserError:
-        from lib.agents import base
-
         return base.TextReader()
     return reader
 
@@ -580,24 +691,27 @@ def repair(path: str) -> bool:
     A run that is held, or whose agent still lives, is left alone.  A record
     of another host or pid namespace is never touched.
     """
+    lock_path = os.path.join(path, runs.LOCK)
+    if not os.path.exists(lock_path) and runs.read(path).text("status") in _ENDED:
+        return False  # the lock is what goes last
     try:
-        lock = files.open_lock(os.path.join(path, runs.LOCK))
+        lock = files.open_lock(lock_path)
     except OSError:
         return False
     try:
-        if not files.try_lock(lock):
+        # Once more after a moment: a reader that looks whether the run is
+        # held has the lock itself for some microseconds.
+        if not files.wait_for(lambda: files.try_lock(lock), 0.001, 0.001):
             return False
         run = runs.read(path)
         if run.problem or runs.is_foreign(run):
             return False
-        if run.text("status") in (runs.COMPLETED, runs.FAILED):
+        if run.text("status") in _ENDED:
             _complete_marks(run)
             return True
         if not run.record:
-            return _write_off(run, lock)
+            run.record = _unused_record(run)
         if runs.agent_lives(run) or runs.guard_lives(run):
-            return False
-        if not runs.agent_pid(run) and not _claim_pid(run):
             return False
         watch = adopt(run, lock)
         lock = -1
@@ -609,13 +723,9 @@ def repair(path: str) -> bool:
 
 def _finish_repair(watch: Supervisor) -> bool:
     run = watch.run
-    for name in (runs.STDOUT, runs.STDERR):
-        if not os.path.exists(run.file(name)):
-            files.append_line(run.file(name), "")
-    watch._open_files()
     try:
-        never = runs.exit_code(run) is None and not run.number("pgid") and not _was_started(run)
-        if never:
+        watch._open_files()
+        if not runs.was_started(run):
             _write_output(run, None)
             watch._record_end(None, runs.FAILED, runs.NEVER_STARTED)
         else:
@@ -625,28 +735,10 @@ def _finish_repair(watch: Supervisor) -> bool:
     return True
 
 
-def _was_started(run: runs.Run) -> bool:
-    return files.size(run.file(runs.PID)) > 0
-
-
-def _claim_pid(run: runs.Run) -> bool:
-    """Make pid.txt before a guard can: then its agent can never start.
-
-    False when the guard was first and its agent is about to run.
-    """
-    try:
-        os.close(os.open(run.file(runs.PID), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        written = files.wait_for(lambda: _was_started(run), 1.0, 0.01)
-        return not written or not runs.agent_lives(run)
-    return True
-
-
-def _write_off(run: runs.Run, lock: int) -> bool:
-    """A folder that was allocated and never used: record that, so that nobody waits for it."""
+def _unused_record(run: runs.Run) -> runs.Record:
+    """What can be said of a folder that was allocated and then never used."""
     name = run.run_id
-    now = ids.rfc3339()
-    run.record = {
+    return {
         "version": 1,
         "run_id": name,
         "project_id": "unknown",
@@ -655,40 +747,50 @@ def _write_off(run: runs.Run, lock: int) -> bool:
         "pid": 0,
         "pgid": 0,
         "start_time": runs.time_from_name(name),
-        "end_time": now,
+        "end_time": ids.ZERO_TIME,
         "exit_code": -1,
-        "status": runs.FAILED,
-        "error_summary": runs.NEVER_STARTED,
+        "status": runs.RUNNING,
         "agent_version": "",
     }
-    runs.write_record(run)
-    clear_marks(run)
-    os.fstat(lock)
-    return True
 
 
 def _complete_marks(run: runs.Run) -> None:
     """A run whose supervisor was killed between its record and its last message."""
-    path = run.text("bus")
-    if path and os.path.exists(path) and not _was_announced(run, path):
+    note_once(run, "EXIT_CODE", run.text("exit_code"))
+    if run.text("bus") and not _was_announced(run, "RUN_STOP", "RUN_CRASH"):
         announce_end(run)
     clear_marks(run)
 
 
-def _was_announced(run: runs.Run, path: str) -> bool:
+def _was_announced(run: runs.Run, *types: str) -> bool:
+    """Whether one of these messages about the run is among the last of its bus."""
+    from lib import bus
+
+    path = run.text("bus")
     try:
         recent = bus.last(path, 2000)
     except (UserError, OSError):
         return True
-    return any(
-        message.run_id == run.run_id and message.type in ("RUN_STOP", "RUN_CRASH")
-        for message in recent
-    )
+    return any(message.run_id == run.run_id and message.type in types for message in recent)
 
 
 def repair_all(runs_dir: str) -> int:
     """Repair every run of a runs folder that needs it; says how many did."""
-    return sum(repair(os.path.join(runs_dir, name)) for name in runs.marked(runs_dir))
+    return sum(
+        _repair_marked(runs.Run(os.path.join(runs_dir, n), {})) for n in runs.marked(runs_dir)
+    )
+
+
+def _repair_marked(run: runs.Run) -> bool:
+    """Repair one of many: what is wrong with it must not keep the others from it."""
+    try:
+        if not os.path.isdir(run.path):
+            runs.unmark(run)  # somebody removed the folder
+            return False
+        return repair(run.path)
+    except (UserError, OSError) as error:
+        log(run, f"the run could not be repaired: {error}")
+        return False
 
 
 def stop(path: str) -> str:
@@ -697,32 +799,73 @@ def stop(path: str) -> str:
     A living supervisor is asked to do it; a dead one's part is taken over.
     UserError when the run belongs to another host, or cannot be stopped.
     """
-    run = runs.read(path)
-    state = runs.state(run)
-    if state.status == runs.UNKNOWN:
-        raise UserError(f"{run.run_id} cannot be stopped from here: {state.reason}")
-    if state.status != runs.RUNNING:
-        repair(path)
-        return "ended"
-    patience = stop_grace() + 15.0
-    pid, start = run.number("supervisor_pid"), run.text("supervisor_start")
-    process = procs.look_up(pid)
-    if state.holder == "supervisor" and process is not None and process.start == start:
+    result = "ended"
+    limit = time.monotonic() + _REPAIR_SECONDS
+    while True:
+        run = runs.read(path)
+        state = runs.state(run)
+        if state.status in _ENDED and not state.ended_unrecorded:
+            repair(path)
+            return result
+        if state.status == runs.UNKNOWN or runs.is_foreign(run):
+            why = state.reason or f"recorded on {run.text('host')}, in another place than this"
+            raise UserError(f"{run.run_id} cannot be stopped from here: {why}")
+        if state.holder:
+            result = "stopped"
+            end = _end_supervisor if state.holder == "supervisor" else _take_over
+            end(run)  # its supervisor may have died of it: then the rest is ours
+            limit = time.monotonic() + _REPAIR_SECONDS
+        elif not repair(path):  # a reader's look at the lock, or its agent just came to life
+            if time.monotonic() > limit:
+                raise UserError(f"{run.run_id} has ended, and that cannot be recorded in {path}")
+            time.sleep(0.02)
+
+
+def _end_supervisor(run: runs.Run) -> None:
+    """Have the run's supervisor stop it; returns when nobody holds the run any more.
+
+    One that does not answer is killed.  A holder that the record does not
+    name repairs the run or takes it over, and is waited for.
+    """
+    patience = stop_grace() + _STOP_PATIENCE_SECONDS
+
+    def is_free() -> bool:
+        return not runs.is_held(run)
+
+    files.wait_for(lambda: _supervisor_of(run) is not None or is_free(), 2.0, 0.01)
+    process = _supervisor_of(run)
+    if process is not None:
         procs.send(process, procs.SIGTERM)
-        if files.wait_for(lambda: not runs.is_held(run), patience, 0.02):
-            return "stopped"
+        if files.wait_for(is_free, patience, 0.02):
+            return
         procs.send(process, procs.SIGKILL)
-    lock = files.open_lock(run.file(runs.LOCK))
-    try:
-        files.lock(lock, patience, f"the run {run.run_id}")
-    except LockTimeoutError:
-        os.close(lock)
-        raise
-    run = runs.read(path)
+    os.close(_take_lock(run, patience))
+
+
+def _supervisor_of(run: runs.Run) -> procs.Process | None:
+    """The living supervisor that the record names now; a starting run names none yet."""
+    record = runs.read(run.path)
+    process = procs.look_up(record.number("supervisor_pid"))
+    return process if process and process.start == record.text("supervisor_start") else None
+
+
+def _take_over(run: runs.Run) -> None:
+    """Be the supervisor of a run that lost its own, and end it."""
+    lock = _take_lock(run, stop_grace() + _STOP_PATIENCE_SECONDS)
+    run = runs.read(run.path)
     if run.text("status") != runs.RUNNING:
         os.close(lock)
-        return "ended"
+        return
     watch = adopt(run, lock)
     watch.stop("stopped by stop-run", EXIT_SIGNAL + procs.SIGTERM)
     watch.run_to_end()
-    return "stopped"
+
+
+def _take_lock(run: runs.Run, seconds: float) -> int:
+    lock = files.open_lock(run.file(runs.LOCK))
+    try:
+        files.lock(lock, seconds, f"the run {run.run_id}")
+    except LockTimeoutError:
+        os.close(lock)
+        raise
+    return lock

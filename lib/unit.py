@@ -15,6 +15,7 @@ class Unit:
         "failures",
         "fd",
         "held",
+        "misfires",
         "name",
         "outcome",
         "retry_at",
@@ -30,6 +31,7 @@ class Unit:
         self.name = name  # the task's id; `id@agent` in a review
         self.agent = agent
         self.failures = 0  # attempts that failed since this start of the plan
+        self.misfires = 0  # times that its supervisor ended before the agent began
         self.retry_at = 0.0  # monotonic
         self.run: runs.Run | None = None  # while one is under way
         self.fd = -1  # reports the end of the run's supervisor

@@ -12,6 +12,7 @@ import re
 import time
 
 from lib import files, procs, redact, runs
+from lib.agents import base
 from lib.plan import Task
 
 REPORT = "verify.txt"
@@ -21,16 +22,18 @@ MAX_OUTPUT_BYTES = 16 << 20
 class Check:
     """The verify commands of one task, under way; `poll` until `ended`, then see `reason`."""
 
-    def __init__(self, task: Task, run: runs.Run, environment: dict[str, str]) -> None:
+    def __init__(self, task: Task, run: runs.Run) -> None:
         self.run = run
         self.ended = False
         self.reason = ""  # why it is no pass; "" = passed
         self._task = task
-        self._environment = environment
+        self._environment = environment(task, run)
         self._commands = list(task.verify)
         self._current = ""
         self._pid = 0
         self._limit = 0.0
+        if files.remove(run.file(REPORT)):  # its orchestrator was killed, and it may still run
+            self._clean()
         self._next()
 
     def _next(self) -> None:
@@ -38,6 +41,14 @@ class Check:
             self.ended = True
             return
         self._current = self._commands.pop(0)
+        try:
+            self._spawn()
+        except OSError as error:
+            self._fail(f"could not be run: {error.strerror}")
+        timeout = self._task.verify_timeout
+        self._limit = time.monotonic() + timeout if timeout else float("inf")
+
+    def _spawn(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         report = os.open(self.run.file(REPORT), flags, 0o600)
         try:
@@ -58,8 +69,6 @@ class Check:
             )
         finally:
             os.close(report)
-        timeout = self._task.verify_timeout
-        self._limit = time.monotonic() + timeout if timeout else float("inf")
 
     def poll(self) -> None:
         """Take notice of what has ended or run out of time."""
@@ -96,16 +105,39 @@ class Check:
         procs.end_all(lambda: procs.members(run_id, 0, set()), 0.0)
 
 
+def environment(task: Task, run: runs.Run) -> dict[str, str]:
+    """What a check finds around it: the run that it is about, and no token.
+
+    A check runs what the agent wrote; a token that it does need is for the
+    task's `env:` to give.
+    """
+    result = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in base.KNOWN_TOKEN_VARIABLES
+        and not name.startswith(("CONDUCTOR_AGENT_", "CONDUCTOR_FAULT"))
+    }
+    result.update(
+        task.env,
+        JRUN_PROJECT_ID=run.text("project_id"),
+        JRUN_TASK_ID=run.text("task_id"),
+        JRUN_ID=run.run_id,
+        JRUN_PARENT_ID=run.text("parent_run_id"),
+        JRUN_RUNS_DIR=os.path.dirname(run.path),
+        JRUN_RUN_FOLDER=run.path,
+        JRUN_MESSAGE_BUS=run.text("bus"),
+    )
+    return result
+
+
 def unmet_expectation(task: Task, run: runs.Run) -> str:
     """What `expect:` finds missing, in one sentence; "" when all of it holds."""
-    began = run.time_ns("start_time") or 0
     for expected in task.expect.files:
         try:
             changed = os.stat(expected.path).st_mtime_ns
         except OSError:
             return f"expected file is missing: {expected.path}"
-        # A file system may keep times in whole seconds or coarser ticks.
-        if expected.changed and changed < began - 2_000_000_000:
+        if expected.changed and changed < _began(run, changed):
             return f"expected file was not written by this run: {expected.path}"
     pattern = task.expect.output
     if pattern is not None:
@@ -115,9 +147,25 @@ def unmet_expectation(task: Task, run: runs.Run) -> str:
     return ""
 
 
+def _began(run: runs.Run, changed: int) -> int:
+    """The least modification time of what a run wrote, in the grain of a file that has `changed`.
+
+    The prompt is written just before the agent starts, and stamped by the
+    same clock, which lags behind `time.time()`.  A file system that keeps
+    whole seconds may round down by up to two (FAT).
+    """
+    try:
+        began = os.stat(run.file(runs.PROMPT)).st_mtime_ns
+    except OSError:
+        began = run.time_ns("start_time") or 0
+    return began - 2_000_000_000 if changed % 1_000_000_000 == 0 else began
+
+
 def verdict(run: runs.Run) -> str:
     """`APPROVE` or `REJECT` as the last line of output.md that is not blank; "" for neither."""
-    lines = [line.strip() for line in files.last_lines(run.file(runs.OUTPUT), 50) if line.strip()]
+    lines = [
+        line.strip() for line in files.last_lines(run.file(runs.OUTPUT), 1 << 16) if line.strip()
+    ]
     last = lines[-1] if lines else ""
     for word in ("APPROVE", "REJECT"):
         if last == f"VERDICT: {word}":

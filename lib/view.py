@@ -25,25 +25,33 @@ class View:
 
     def __init__(self, log_path: str) -> None:
         self._log_path = log_path
+        self._log = -1  # opened by the first event: its folder may have to be made before
         self._alive = True
 
     def event(self, text: str) -> None:
         """Tell something that happened."""
         line = redact.for_terminal(redact.text(text)).replace("\n", " ")
         stamp = time.strftime("%H:%M:%S", time.gmtime())
+        self._write_log(f"{time.strftime('%Y-%m-%d', time.gmtime())} {stamp} {line}\n")
+        self._print(f"{stamp} {line}\n")
+
+    def _write_log(self, line: str) -> None:
         try:
-            files.append_line(
-                self._log_path, f"{time.strftime('%Y-%m-%d', time.gmtime())} {stamp} {line}"
-            )
+            if self._log < 0:
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+                self._log = os.open(self._log_path, flags, 0o600)
+            files.write_all(self._log, line.encode("utf-8", "replace"))
         except OSError:
             pass  # a full disk stops the log, not the plan
-        self._print(f"{stamp} {line}\n")
 
     def tick(self, scheduler: Scheduler) -> None:
         """Called about twice a second."""
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Leave the terminal as it was; nothing may be told any more."""
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
 
     def text(self, text: str) -> None:
         """Print a text as it is."""
@@ -77,6 +85,7 @@ class LiveView(View):
 
     def close(self) -> None:
         self._erase()
+        super().close()
 
     def tick(self, scheduler: Scheduler) -> None:
         size = shutil.get_terminal_size()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 from lib import (
     agents,
-    bus,
     config,
     faults,
     files,
@@ -21,11 +21,14 @@ from lib import (
     view,
 )
 from lib.cli import Command, Option, Values, run
-from lib.errors import EXIT_FAILED, EXIT_OK, EXIT_PREFLIGHT, UsageError, UserError
+from lib.errors import EXIT_OK, EXIT_PREFLIGHT, UsageError, UserError
 from lib.plan import Assignments, Plan, assign_agents, load_plan, plan_from_prompts
 from lib.scheduler import Scheduler, Settings
 from lib.spawner import Spawner
 from lib.state import PlanState
+
+START_LOCK_NAME = ".start.lock"  # in the runs folder
+START_LOCK_SECONDS = 60.0
 
 COMMAND = Command(
     "run-all-tasks.py",
@@ -73,56 +76,59 @@ def run_all_tasks(values: Values) -> int:
     settings = _settings(values, root, plan)
     configuration = config.load(values.text("config"))
     scope = _scope(values, plan)
-    assigned = assign_agents(plan, _is_available(configuration), values.text("agent"))
+    assigned = _assign(plan, configuration, values.text("agent"))
     if values.flag("dry_run"):
         return _show_schedule(plan, assigned, settings)
     _refuse_missing(assigned, scope, configuration)
     paths.make_folder(settings.runs_dir)
     runner.check_space(settings.runs_dir)
     plan_state = PlanState(settings.runs_dir, plan.project)
-    plan_state.open()
+    display = view.make(os.path.join(plan_state.folder, state.LOG_NAME))
     try:
-        _refuse_same_ids(plan, settings.runs_dir)
-        display = view.make(os.path.join(plan_state.folder, state.LOG_NAME))
-        if values.flag("fresh"):
-            _start_over(plan_state, settings.runs_dir, display)
-        _check_needs(plan, scope, plan_state)
-        return _run(plan, assigned, plan_state, settings, configuration, scope, display)
+        with _one_start_at_a_time(settings.runs_dir):
+            plan_state.lock()
+            _refuse_same_ids(plan, settings.runs_dir)
+            _load_state(values, plan, scope, plan_state, display)
+            scheduler = Scheduler(
+                plan,
+                assigned.agents,
+                plan_state,
+                settings,
+                configuration,
+                Spawner(paths.TOOLKIT),
+                scope=scope,
+                on_event=display.event,
+                on_tick=display.tick,
+            )
+            plan_state.save()
+        code = scheduler.run(assigned.decisions)
+        display.text("\n" + report.summary(plan, scheduler.board, settings))
     finally:
-        plan_state.close()
-
-
-def _run(
-    plan: Plan,
-    assigned: Assignments,
-    plan_state: PlanState,
-    settings: Settings,
-    configuration: config.Config,
-    scope: frozenset[str],
-    display: view.View,
-) -> int:
-    for decision in assigned.decisions:
-        display.event(decision)
-        bus.append(settings.bus_path, type_="DECISION", body=decision, project=plan.project)
-    spawner = Spawner(paths.TOOLKIT)
-    scheduler = Scheduler(
-        plan,
-        assigned.agents,
-        plan_state,
-        settings,
-        configuration,
-        spawner,
-        scope=scope,
-        on_event=display.event,
-        on_tick=display.tick,
-    )
-    try:
-        code = scheduler.run()
-    finally:
-        spawner.close()
         display.close()
-    display.text("\n" + report.summary(scheduler))
+        plan_state.close()
     return code
+
+
+@contextlib.contextmanager
+def _one_start_at_a_time(runs_dir: str) -> Generator[None, None, None]:
+    """Of two plans that begin together in one root, the second sees the tasks of the first."""
+    lock = files.open_lock(os.path.join(runs_dir, START_LOCK_NAME))
+    try:
+        files.lock(lock, START_LOCK_SECONDS, "the start of another plan in this root")
+        yield
+    finally:
+        os.close(lock)
+
+
+def _load_state(
+    values: Values, plan: Plan, scope: frozenset[str], plan_state: PlanState, display: view.View
+) -> None:
+    fresh = values.flag("fresh")
+    if not fresh:
+        plan_state.load()
+    _check_needs(plan, scope, plan_state)
+    if fresh:
+        _start_over(plan_state, os.path.dirname(plan_state.folder), display)
 
 
 def _write_example(path: str) -> int:
@@ -189,18 +195,32 @@ def _check_needs(plan: Plan, scope: frozenset[str], plan_state: PlanState) -> No
                 raise UsageError(f"--only: {task_id} needs {need}, which is not done; name it too")
 
 
-class _is_available:  # noqa: N801 - used as a function that remembers the configuration
-    def __init__(self, configuration: config.Config) -> None:
-        self._configuration = configuration
+def _assign(plan: Plan, configuration: config.Config, override: str | None) -> Assignments:
+    """Who does what; an agent that nobody knows is a mistake in the plan."""
+    unknown: dict[str, str] = {}
 
-    def __call__(self, agent: str) -> bool:
+    def is_available(agent: str) -> bool:
         try:
-            runner.resolve_agent(self._configuration, agent)
+            runner.resolve_agent(configuration, agent)
         except UserError as error:
             if error.exit_code == UsageError.exit_code:
-                raise
+                unknown[agent] = str(error)
             return False
         return True
+
+    assigned = assign_agents(plan, is_available, override)
+    if override in unknown:
+        raise UsageError(f"--agent: {unknown[override]}")
+    lines = []
+    for agent, problem in unknown.items():
+        role_names = {role.name for role in plan.roles.values() if agent in role.agents}
+        asking = [t for t in plan.tasks.values() if t.agent == agent or t.role in role_names]
+        task = asking[0]
+        role = f" (role {task.role})" if task.role else ""
+        lines.append(f"{plan.path}:{task.line}: task {task.id}{role}: {problem}")
+    if lines:
+        raise UsageError("\n".join(lines))
+    return assigned
 
 
 def _refuse_missing(
@@ -223,7 +243,7 @@ def _show_schedule(plan: Plan, assigned: Assignments, settings: Settings) -> int
     done: set[str] = set()
     if os.path.exists(path):
         done = {name for name, entry in state.read(path).items() if entry.state == state.DONE}
-    sys.stdout.write(report.schedule(plan, assigned.agents, done))
+    sys.stdout.write(report.schedule(plan, assigned.agents, done, settings.max_parallel))
     for sentence in [*assigned.decisions, *[item.why for item in assigned.missing]]:
         sys.stdout.write(f"note: {sentence}\n")
     return EXIT_PREFLIGHT if assigned.missing else EXIT_OK
@@ -249,15 +269,12 @@ def _refuse_same_ids(plan: Plan, runs_dir: str) -> None:
 
 
 def _start_over(plan_state: PlanState, runs_dir: str, display: view.View) -> None:
-    for entry in plan_state.tasks.values():
-        for attempt in entry.attempts:
-            path = os.path.join(runs_dir, str(attempt.get("run")))
-            if attempt.get("result") == "running" and runs.state(runs.read(path)).holder:
-                raise UserError(
-                    f"{attempt['run']} of the earlier start still runs; stop it first: "
-                    f"stop-run {attempt['run']}",
-                    EXIT_FAILED,
-                )
+    # Not asked of the state: --fresh is also the cure for a damaged one.
+    for run_id in runs.marked(runs_dir):
+        run = runs.read(os.path.join(runs_dir, run_id))
+        is_ours = run.text("project_id") == plan_state.project and run.text("attempt_token")
+        if (is_ours or not run.record) and runs.state(run).holder:
+            raise UserError(f"{run_id} of the earlier start still runs; stop it: stop-run {run_id}")
     aside = plan_state.set_aside()
     if aside:
         display.event(f"starting over; the old state is {aside}")

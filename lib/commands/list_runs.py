@@ -1,0 +1,156 @@
+"""list-runs: the runs of a root, the newest first, each with its true state."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from lib import listing, redact, runs
+from lib.cli import Command, Option, Values, run
+from lib.errors import UsageError
+from lib.textual import duration, table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT_LIMIT = 50
+COLUMNS = (
+    "RUN_ID", "STATUS", "EXIT", "AGENT", "PROJECT/TASK", "STARTED", "TIME", "TOKENS", "COST",
+    "REASON",
+)  # fmt: skip
+ORPHANED = (
+    "* its supervisor is gone, the agent lives on; its end is recorded by the next command "
+    "that acts (run-agent.py, run-all-tasks.py, stop-run)"
+)
+
+COMMAND = Command(
+    "list-runs",
+    "list runs, the newest first, each with its true state",
+    about="""\
+The state is computed from the record, the run's lock and the process table:
+running, completed, failed, or unknown (recorded on another machine, or not
+readable).  running* is an agent that lives on without its supervisor.
+STARTED is UTC; TOKENS are input/output.  Writes nothing, anywhere.""",
+    options=(
+        Option("--status", metavar="S,...", help="only these: running, completed, failed, unknown"),
+        Option("--project", metavar="ID", help="only runs of this project"),
+        Option("--task", metavar="ID", help="only runs of this task"),
+        Option("--agent", metavar="NAME", help="only runs of this agent"),
+        Option(
+            "--since",
+            metavar="TIME",
+            help="only runs that started since: 90s, 15m, 2h, 1d ago; 2026-02-23; "
+            "2026-02-23T20:48Z (UTC)",
+        ),
+        Option(
+            "-n", metavar="N", kind="int", default=DEFAULT_LIMIT, help="the newest N (50); 0 = all"
+        ),
+        Option("--all", help="all of them"),
+        Option(
+            "--json",
+            help="one JSON object a line: the record, status, exit_code, reason, "
+            "alive_by (supervisor, agent or nothing) and path",
+        ),
+        Option(
+            "--root",
+            metavar="DIR",
+            help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
+        ),
+        Option(
+            "--runs-dir",
+            metavar="DIR",
+            help="the runs folder, or a storage root of the Go original "
+            "(default: $JRUN_RUNS_DIR, else ROOT/runs)",
+        ),
+    ),
+    examples=(
+        "bin/list-runs",
+        "bin/list-runs --status running,failed --since 2h",
+        "bin/list-runs --json --all | jq -r 'select(.cost_usd > 1) | .run_id'",
+    ),
+    exit_codes="0 listed (also when there is none), 1 failed, 2 wrong usage",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run(COMMAND, list_runs, arguments)
+
+
+def list_runs(values: Values) -> int:
+    wanted = _wanted(values)
+    limit = _limit(values)
+    folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
+    rows, more = listing.select(folder, wanted, limit)
+    if values.flag("json"):
+        for row in rows:
+            sys.stdout.write(listing.to_json(listing.as_dict(row)))
+    elif rows:
+        sys.stdout.write(_text(rows))
+    sys.stdout.flush()
+    if more:
+        _tell(f"{more} older runs are not shown; -n {limit + more} or --all shows them")
+    elif not rows:
+        which = "no runs" if wanted.is_everything() else "no such runs"
+        _tell(f"{which} in {redact.for_terminal(folder)}")
+    return 0
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{COMMAND.name}: {text}\n")
+
+
+def _wanted(values: Values) -> listing.Wanted:
+    statuses = [word for word in (values.text("status") or "").split(",") if word]
+    for word in statuses:
+        if word not in listing.STATUSES:
+            raise UsageError(f"--status: {word!r} is none of {', '.join(listing.STATUSES)}")
+    if values.text("status") is not None and not statuses:
+        raise UsageError(f"--status: name at least one of {', '.join(listing.STATUSES)}")
+    since = values.text("since")
+    bound = None if since is None else listing.parse_since(since, time.time_ns())
+    if since is not None and bound is None:
+        raise UsageError(
+            f"--since: {since!r} is no time; write 2h, 2026-02-23 or 2026-02-23T20:48Z"
+        )
+    return listing.Wanted(
+        statuses=statuses,
+        project=values.text("project"),
+        task=values.text("task"),
+        agent=values.text("agent"),
+        since=bound,
+    )
+
+
+def _limit(values: Values) -> int:
+    limit = values.number("n") or 0
+    if limit < 0:
+        raise UsageError(f"-n: {limit} is below 0; see --help")
+    return 0 if values.flag("all") else limit
+
+
+def _text(rows: list[listing.Row]) -> str:
+    width = os.get_terminal_size(1).columns or 80 if sys.stdout.isatty() else None
+    lines = table([list(COLUMNS), *[_cells(row) for row in rows]], width)
+    if any(row.state.holder == "agent" for row in rows):
+        lines += [ORPHANED]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: listing.Row) -> list[str]:
+    record, state = row.run, row.state
+    code, seconds = listing.known_code(state), listing.elapsed_seconds(row)
+    cells = [
+        record.run_id,
+        listing.status_mark(state),
+        "-" if code is None else str(code),
+        listing.agent_name(record) or "-",
+        "/".join(part or "-" for part in listing.place(record)),
+        listing.clock(row.started),
+        "-" if seconds is None else duration(seconds),
+        listing.tokens(record),
+        listing.cost(record),
+        "" if state.status == runs.RUNNING else state.reason,
+    ]
+    return [listing.harmless(cell) for cell in cells]
