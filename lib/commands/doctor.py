@@ -1,0 +1,72 @@
+"""doctor: what this machine, its configuration and a plan still need, each with its cure."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Sequence
+
+from lib import doctor
+from lib.cli import Command, Option, Values, run
+from lib.errors import EXIT_FAILED, EXIT_OK, EXIT_SIGNAL
+
+COMMAND = Command(
+    "doctor",
+    "say what is missing here, and how to mend it",
+    about="""\
+One line a check: ok, note (works, but know this) or FAIL, what was found, and
+the cure.  Locks and renames are really tried, in a scratch folder that is
+removed again; an agent's program is asked for its --version and nothing else,
+so nothing is paid.  With PLAN also: its faults, its agents, its prompts and
+folders; of agents that it does not use nothing is a FAIL then.""",
+    positionals=(("PLAN", "?", "a plan to check as well (default: none)"),),
+    options=(
+        Option("--root", metavar="DIR", help="where runs/ and MESSAGE-BUS.md are (default: $CONDUCTOR_ROOT, else the clone)"),
+        Option("--runs-dir", metavar="DIR", help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)"),
+        Option("--config", metavar="FILE", help="the config (default: $CONDUCTOR_CONFIG, ./config.yaml, …)"),
+        Option("--agent", metavar="NAME", help="this agent alone: for every task of PLAN, or by itself"),
+        Option("--json", help="print one JSON object: checks (name, state, text, cure) and ok"),
+    ),
+    examples=(
+        "bin/doctor",
+        "bin/doctor prompts/plan.yaml",
+        "bin/doctor my-plan.yaml --agent claude --root /srv/work",
+        "bin/doctor --json | jq -r '.checks[] | select(.state == \"FAIL\") | .cure'",
+    ),
+    exit_codes="0 no FAIL, 1 at least one FAIL, 2 wrong usage",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    # By an exception, so that the scratch files are removed on the way out.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _end)
+    return run(COMMAND, report, arguments)
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(EXIT_SIGNAL + number)
+
+
+def report(values: Values) -> int:
+    checks = []
+    for check in doctor.examine(
+        plan_path=values.text("plan"),
+        root_option=values.text("root"),
+        runs_option=values.text("runs_dir"),
+        config_option=values.text("config"),
+        agent=values.text("agent"),
+    ):
+        checks.append(check)
+        if not values.flag("json"):
+            sys.stdout.write(f"{check.line()}\n")
+            sys.stdout.flush()  # the next one may take seconds
+    is_ok = all(check.state != doctor.FAIL for check in checks)
+    if values.flag("json"):
+        result = {"checks": [check.as_dict() for check in checks], "ok": is_ok}
+        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(f"{doctor.summary(checks)}\n")
+    return EXIT_OK if is_ok else EXIT_FAILED
