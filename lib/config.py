@@ -114,6 +114,11 @@ def _agent(name: str, options: object, place: str, folder: str) -> dict[str, obj
             f"{place}: agent {name} has the unknown type {entry['type']!r}; known: {known}",
             EXIT_USAGE,
         )
+    if not isinstance(entry.get("token", ""), str | None):
+        raise UserError(
+            f"{place}: token of agent {name} is read as a number or the like; put it in quotes",
+            EXIT_USAGE,
+        )
     token = os.environ.get(_token_variable(name))
     if token:
         entry["token"] = token

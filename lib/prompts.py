@@ -63,6 +63,8 @@ def generate(
             runs_dir=runs_dir,
         )
         found.append(_write(task, os.path.join(prompts_dir, f"{task.id}.md"), text.encode()))
+    if any(prompt.state == WRITTEN for prompt in found):
+        files.sync_folder(prompts_dir)
     return found
 
 
@@ -72,7 +74,7 @@ def _write(task: Task, path: str, wanted: bytes) -> Generated:
     if present is not None and (_is_source(task, path) or not prompt_files.is_sealed(present)):
         state, wanted = KEPT, present
     elif present != wanted:
-        files.replace_file(path, wanted)
+        files.replace_file(path, wanted, name_durable=False)
         state = WRITTEN
     return Generated(task.id, path, state, hashlib.sha256(wanted).hexdigest())
 

@@ -108,6 +108,7 @@ class Scheduler:
             for task in plan.tasks.values()
         }
         self.interrupts = 0
+        self._stages = {stage.id: stage for stage in plan.stages}
         self._prompts = self._generate_prompts()
         self._merge_state(scope)
         self.board = Board(plan, plan_state.tasks, scope, settings.keep_going)
@@ -115,6 +116,7 @@ class Scheduler:
         self._by_fd: dict[int, Unit] = {}
         self._next_start: dict[str, float] = {}  # by type of agent
         self._resolved: dict[str, tuple[str, dict[str, object], str | None]] = {}
+        self._stage_limits: dict[str, float] = {}  # monotonic; from the first start of its tasks
         self._stop_deadline = self._next_tick = self._space_checked = 0.0
         self._space_problem = ""
 
@@ -163,16 +165,18 @@ class Scheduler:
         now = time.monotonic()
         if self._stop_deadline and now > self._stop_deadline:
             self._kill_supervisors()
+        for stage_id in [name for name, limit in self._stage_limits.items() if now > limit]:
+            self._end_stage(stage_id)
         if now >= self._next_tick:
             self._next_tick = now + VIEW_SECONDS
-            if self._stop_deadline:
-                self._signal_all()  # one that had not recorded itself yet missed the first
+            # One that had not recorded itself yet has missed the first signal.
+            self._stop([u for u in self.active.values() if self._stop_deadline or u.stop_reason])
             self.on_tick(self)
 
     def _patience(self) -> float:
         """Seconds until something is due that nobody will report."""
         now = time.monotonic()
-        due = [self._next_tick]
+        due = [self._next_tick, *self._stage_limits.values()]
         if any(unit.held or unit.check for unit in self.active.values()):
             due.append(now + HELD_POLL_SECONDS)
         if self._may_start() and len(self.active) < self.settings.max_parallel:
@@ -258,8 +262,6 @@ class Scheduler:
                 unit.verdict = str(attempt.get("verdict") or "")
             elif attempt.get("result") == "running":
                 self._recover_attempt(unit, attempt)
-        if any(unit.is_active for unit in self.units[task_id]):
-            self.board.set(task_id, state.RUNNING)
         self._conclude(task_id)
 
     def _recover_attempt(self, unit: Unit, attempt: Attempt) -> None:
@@ -274,7 +276,7 @@ class Scheduler:
             return
         unit.run = run
         unit.started = time.monotonic()
-        self.active[unit.name] = unit
+        self._activate(unit)
         self._on_end(unit)
         if unit.is_active:
             self.on_event(f"{unit.name} still runs as {run.run_id}: taken over")
@@ -366,9 +368,36 @@ class Scheduler:
         }
         self._attempts(unit.task.id).append(attempt)
         self.board.set(unit.task.id, state.RUNNING)
-        self.active[unit.name] = unit
+        self._activate(unit)
         faults.point("attempt-noted")
         return lock, attempt
+
+    def _activate(self, unit: Unit) -> None:
+        self.active[unit.name] = unit
+        stage = self._stages[unit.task.stage]
+        if stage.timeout:
+            self._stage_limits.setdefault(stage.id, unit.started + stage.timeout)
+
+    def _end_stage(self, stage_id: str) -> None:
+        """The time of a stage has run out: what runs is stopped, and all of it has failed."""
+        stage = self._stages[stage_id]
+        self._stage_limits[stage_id] = float("inf")
+        why = f"stage {stage_id} has run out of its {stage.timeout:g} s"
+        self._tell("ERROR", why)
+        for task in stage.tasks:
+            units = self.units[task.id]
+            running = [unit for unit in units if unit.is_active]
+            for unit in units:
+                self.ready.pop(unit.name, None)
+                unit.stop_reason, unit.told = why, False
+                if unit not in running:
+                    unit.outcome = unit.outcome or state.FAILED
+            if not running and self._is_open(task.id):
+                self._queue(self.board.fail(task.id, why))
+            self._stop(running)
+
+    def _is_open(self, task_id: str) -> bool:
+        return task_id in self.board.scope and self.state.tasks[task_id].state not in state.ENDED
 
     def _spawn(self, unit: Unit, lock: int, attempt: Attempt) -> None:
         faults.point("attempt-before-spawn")
@@ -481,7 +510,7 @@ class Scheduler:
         self._free(unit)
         unit.misfires += 1
         self.on_event(f"not begun {unit.name}: its supervisor ended before it could")
-        self._retry(unit, RETRY_SECONDS * unit.misfires, "")
+        self._retry(unit, RETRY_SECONDS, "")
 
     def _end_attempt(self, unit: Unit, reason: str, may_retry: bool = True) -> None:
         """Settle an attempt: `reason` says why it failed, "" that it succeeded."""
@@ -490,6 +519,7 @@ class Scheduler:
         attempt.setdefault("ended", ids.rfc3339())
         attempt.setdefault("exit_code", -1)
         attempt["result"] = "failed" if reason else "done"
+        reason = reason and (unit.stop_reason or reason)
         self._free(unit)
         if not reason:
             if self.plan.quorum_of(unit.task):
@@ -504,11 +534,11 @@ class Scheduler:
         attempt["why"] = why
         unit.failures += 1
         if self.interrupts > 1:  # stopped, not failed: the next start tries it again
-            self._set_idle(unit, why)
+            self._set_idle(unit.task.id, why)
             self.on_event(f"stopped   {unit.name}")
             return
-        by_hand = why.startswith(STOPPED_BY)  # a person does not want it again
-        retries = may_retry and not by_hand and unit.failures <= unit.task.retries
+        is_unwanted = unit.stop_reason or why.startswith(STOPPED_BY)  # by a person
+        retries = may_retry and not is_unwanted and unit.failures <= unit.task.retries
         self._post_failure(unit, run, why, "RETRY" if retries else "ERROR")
         if retries:
             delay = min(RETRY_LIMIT_SECONDS, RETRY_SECONDS * 2 ** (unit.failures - 1))
@@ -519,14 +549,14 @@ class Scheduler:
             self._fail(unit, why, run)
 
     def _retry(self, unit: Unit, delay: float, why: str) -> None:
-        self._set_idle(unit, why)
+        self._set_idle(unit.task.id, why)
         unit.retry_at = time.monotonic() + delay
         self.ready[unit.name] = unit
 
-    def _set_idle(self, unit: Unit, why: str) -> None:
-        """Note that this unit does nothing now; another one of a review may well run."""
-        others = any(other.is_active for other in self.units[unit.task.id])
-        self.board.set(unit.task.id, state.RUNNING if others else state.PENDING, why)
+    def _set_idle(self, task_id: str, why: str) -> None:
+        """Note that a unit of the task does nothing now; another one of a review may well run."""
+        others = any(unit.is_active for unit in self.units[task_id])
+        self.board.set(task_id, state.RUNNING if others else state.PENDING, why)
 
     def _post_failure(self, unit: Unit, run: runs.Run, why: str, word: str) -> None:
         """Post the line that `grep '^ERROR '` finds, unless the run's own RUN_CRASH has said it."""
@@ -570,7 +600,10 @@ class Scheduler:
             self.units[task_id],
             self.state.tasks[task_id],
         )
-        if entry.state in state.ENDED or not units or not all(unit.outcome for unit in units):
+        if entry.state in state.ENDED or not units:
+            return
+        if not all(unit.outcome for unit in units):
+            self._set_idle(task_id, entry.why)
             return
         reason = ""
         if self.plan.quorum_of(task):
@@ -601,7 +634,8 @@ class Scheduler:
         latest = {str(item["unit"]): str(item["run"]) for item in self._attempts(task_id)}
         rows = []
         for unit in units:
-            answer = os.path.join(self.settings.runs_dir, latest[unit.name], runs.OUTPUT)
+            folder = os.path.join(self.settings.runs_dir, latest.get(unit.name, ""))
+            answer = os.path.join(folder, runs.OUTPUT) if unit.name in latest else "nothing"
             rows.append(f"{unit.name}: {unit.verdict or 'no verdict'}, see {answer}")
         reason = ""
         if rejections:
@@ -629,17 +663,20 @@ class Scheduler:
         self.on_event(f"stopping {len(self.active)} running")
         for unit in self.active.values():
             unit.told = False
-        self._signal_all()
+        self._stop(list(self.active.values()))
         patience = supervisor.stop_grace() + STOP_PATIENCE_SECONDS
         self._stop_deadline = time.monotonic() + patience
 
-    def _signal_all(self) -> None:
+    def _stop(self, units: list[Unit]) -> None:
         """SIGTERM to every supervisor that has not had it; a check that runs is ended."""
-        for unit in list(self.active.values()):
-            if unit.check is not None:  # the attempt stays open: the next start checks it again
+        for unit in units:
+            if unit.check is not None and unit.stop_reason:
+                unit.check.end()
+                self._end_attempt(unit, unit.stop_reason)
+            elif unit.check is not None:  # the attempt stays open: the next start checks it again
                 unit.check.end()
                 self._free(unit)
-                self._set_idle(unit, "stopped while it was verified")
+                self._set_idle(unit.task.id, "stopped while it was verified")
                 self.on_event(f"stopped   {unit.name}, while it was verified")
             elif not unit.told:
                 unit.told = _signal_supervisor(unit.path, procs.SIGTERM)

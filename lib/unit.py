@@ -21,6 +21,7 @@ class Unit:
         "retry_at",
         "run",
         "started",
+        "stop_reason",
         "task",
         "told",
         "verdict",
@@ -40,6 +41,7 @@ class Unit:
         self.started = 0.0  # monotonic
         self.outcome = ""  # state.DONE or state.FAILED once it is settled
         self.verdict = ""
+        self.stop_reason = ""  # why the plan has it stopped, for good
         self.told = False  # its supervisor has been asked to stop
 
     @property

@@ -1,0 +1,142 @@
+"""What a plan says before and after it runs: the schedule, the table, the totals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lib import blockers, report, runs, state, yamlio
+from lib.board import Board
+from lib.plan import Plan, Stage
+from lib.scheduler import Settings
+from lib.state import Attempt, TaskState
+from tests.unit.test_board import plan_of
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        root=str(tmp_path),
+        runs_dir=str(tmp_path / "runs"),
+        bus_path=str(tmp_path / "MESSAGE-BUS.md"),
+        max_parallel=16,
+    )
+
+
+def attempt(settings: Settings, run_id: str, seconds: int = 5, **record: object) -> Attempt:
+    """An attempt whose run took so long; its record is on disk."""
+    folder = Path(settings.runs_dir) / run_id
+    folder.mkdir(parents=True)
+    times = {
+        "start_time": "2026-01-02T03:04:00.5Z",
+        "end_time": f"2026-01-02T03:{4 + seconds // 60:02d}:{seconds % 60:02d}.5Z",
+    }
+    (folder / runs.RECORD).write_text(yamlio.dump({"run_id": run_id, **times, **record}))
+    return {"unit": "a", "run": run_id, "agent": "claude"}
+
+
+def board_with(plan: Plan, **entries: tuple[str, str, list[Attempt]]) -> Board:
+    tasks = {task_id: TaskState() for task_id in plan.tasks}
+    for task_id, (where, why, attempts) in entries.items():
+        tasks[task_id].state, tasks[task_id].why = where, why
+        tasks[task_id].attempts = attempts
+    return Board(plan, tasks, plan.tasks, keep_going=False)
+
+
+def test_the_summary_adds_up_time_tokens_and_cost_over_all_attempts(settings: Settings) -> None:
+    plan = plan_of((True, {"a": [], "b": []}))
+    first = attempt(settings, "r1", 65, input_tokens=100, output_tokens=7, cost_usd=0.25)
+    second = attempt(settings, "r2", 5, input_tokens=10, output_tokens=1, cost_usd=1)
+    board = board_with(plan, a=(state.DONE, "", [first, second]))
+
+    lines = report.summary(plan, board, settings).split("\n")
+
+    assert lines[1].split() == ["a", "claude", "2", "1m10s", "110/8", "$1.2500", "done"]
+    assert lines[2].split() == ["b", "-", "-", "-", "-", "-", "not", "run"]
+    assert "1 done, 1 pending; agents worked 1m10s, 118 tokens, cost $1.2500" in lines
+
+
+def test_what_is_not_known_is_not_made_up(settings: Settings) -> None:
+    plan = plan_of((True, {"a": []}))
+    gone: Attempt = {"unit": "a", "run": "removed-by-hand", "agent": "shell"}
+    board = board_with(plan, a=(state.FAILED, "it broke", [gone]))
+
+    text = report.summary(plan, board, settings)
+
+    assert "cost unknown" in text
+    assert text.split("\n")[1].split()[3:] == ["0.0s", "-", "-", "failed:", "it", "broke"]
+    assert f"blockers  {Path(settings.root) / blockers.NAME}" in text
+
+
+def test_the_summary_obeys_no_control_character(settings: Settings) -> None:
+    plan = plan_of((True, {"a": []}))
+    board = board_with(plan, a=(state.FAILED, "evil \x1b[2J\nsecond line", []))
+    settings.root = "/new\nline\x1b"
+
+    text = report.summary(plan, board, settings)
+
+    assert "\x1b" not in text
+    assert (
+        len(text.split("\n"))
+        == len(report.summary(plan, board_with(plan), settings).split("\n")) + 1
+    )
+
+
+def test_only_tasks_of_the_scope_are_listed(settings: Settings) -> None:
+    plan = plan_of((True, {"a": [], "b": []}))
+    board = Board(plan, {name: TaskState() for name in plan.tasks}, {"b"}, keep_going=False)
+
+    text = report.summary(plan, board, settings)
+
+    assert [line.split()[0] for line in text.split("\n")[1:3] if line] == ["b"]
+
+
+def test_the_schedule_shows_waves_agents_needs_and_what_is_done() -> None:
+    plan = plan_of((True, {"a": [], "b": ["a"]}), (False, {"c": []}))
+    agents = {"a": ("claude", "codex"), "b": (), "c": ("shell",)}
+
+    text = report.schedule(plan, agents, {"a"}, 4)
+
+    rows = [line.split() for line in text.split("\n") if line.startswith("  ")]
+    assert rows == [
+        ["done", "a", "claude"],
+        ["wave", "2", "b", "none", "after", "a"],
+        ["wave", "3", "c", "shell"],
+    ]
+    assert "stage stage1: stage1 (no barrier)" in text
+    assert "3 tasks in 3 waves, the widest has 1; at most 4 at once" in text
+    assert "critical path (3 tasks): a -> b -> c" in text
+
+
+def test_a_plan_without_tasks_has_a_schedule_too() -> None:
+    empty = Stage(id="s", title="s", barrier=True, timeout=0.0, tasks=(), line=1)
+    plan = Plan(
+        path="/p",
+        sha256="",
+        project="p",
+        title="p",
+        max_parallel=1,
+        start_interval=0.0,
+        roles={},
+        stages=(empty,),
+    )
+
+    assert "0 tasks in 0 waves, the widest has 0" in report.schedule(plan, {}, set(), 1)
+
+
+def test_a_blocker_is_appended_below_a_header_that_stands_once(tmp_path: Path) -> None:
+    run = runs.Run(str(tmp_path / "run_1"), {})
+    Path(run.path).mkdir()
+    Path(run.file(runs.STDERR)).write_text("".join(f"line {n}\n" for n in range(100)))
+
+    blockers.add(str(tmp_path), "p", "a", "claude", "it broke", run)
+    blockers.add(str(tmp_path), "p", "b", "codex", "it broke too", None)
+
+    text = (tmp_path / blockers.NAME).read_text()
+    assert text.startswith("# Blockers\n")
+    assert text.count("# Blockers\n") == 1
+    assert text.count("\n## ") == 2
+    assert "\n      line 99\n" in text
+    assert "line 79\n" not in text
+    assert "- reason: it broke too\n" in text
