@@ -71,6 +71,16 @@ class Settings:
         self.keep_going = keep_going
         self.parent = parent  # the run inside which the plan was started
 
+    def generate_prompts(self, plan: Plan) -> list[prompts.Generated]:
+        """Write the prompt of every task of the plan below the root."""
+        return prompts.generate(
+            plan,
+            root=self.root,
+            bus_path=self.bus_path,
+            bin_dir=os.path.join(paths.TOOLKIT, "bin"),
+            runs_dir=self.runs_dir,
+        )
+
 
 class Scheduler:
     """A plan under way.
@@ -190,13 +200,7 @@ class Scheduler:
         folder = os.path.join(settings.root, "prompts")
         if os.path.isdir(folder):
             files.remove_temporaries(folder)
-        generated = prompts.generate(
-            self.plan,
-            root=settings.root,
-            bus_path=settings.bus_path,
-            bin_dir=os.path.join(paths.TOOLKIT, "bin"),
-            runs_dir=settings.runs_dir,
-        )
+        generated = settings.generate_prompts(self.plan)
         kept = [prompt.task_id for prompt in generated if prompt.state == prompts.KEPT]
         if kept:
             self.on_event(f"prompts edited by hand, used as they are: {', '.join(kept)}")

@@ -14,6 +14,8 @@ from lib import (
     files,
     paths,
     plan_init,
+    prompts,
+    redact,
     report,
     runner,
     runs,
@@ -43,6 +45,7 @@ Ctrl-C once waits for the running agents, twice stops them.""",
     options=(
         Option("--agent", metavar="NAME", help="this agent for every task; 'offline' rehearses the plan"),
         Option("--dry-run", help="show stages, waves, agents and critical path; start nothing"),
+        Option("--generate-prompts", help="write the tasks' prompts below ROOT/prompts; start nothing"),
         Option("--only", metavar="ID,…", many=True, help="run these tasks only; may be repeated"),
         Option("--prompts", metavar="GLOB", help="in place of a plan: a task for each prompt file; needs --agent"),
         Option("--max-parallel", metavar="N", kind="int", help="at most N agents at once (default: the plan's, 16)"),
@@ -77,6 +80,8 @@ def run_all_tasks(values: Values) -> int:
     configuration = config.load(values.text("config"))
     scope = _scope(values, plan)
     assigned = _assign(plan, configuration, values.text("agent"))
+    if values.flag("generate_prompts"):
+        return _write_prompts(plan, settings)
     if values.flag("dry_run"):
         return _show_schedule(plan, assigned, settings)
     _refuse_missing(assigned, scope, configuration)
@@ -142,7 +147,25 @@ def _write_example(path: str) -> int:
     return EXIT_OK
 
 
+def _write_prompts(plan: Plan, settings: Settings) -> int:
+    for prompt in settings.generate_prompts(plan):
+        kept = " (edited by hand)" if prompt.state == prompts.KEPT else ""
+        sys.stdout.write(f"{prompt.state:<9} {redact.for_terminal(prompt.path)}{kept}\n")
+    return EXIT_OK
+
+
 def _plan(values: Values, root: str) -> Plan:
+    plan = _read_plan(values, root)
+    for task in plan.tasks.values():
+        if task.loop:
+            raise UsageError(
+                f"{plan.path}:{task.line}: task {task.id}: loop: true is not supported yet; "
+                "leave it out, and let `retries` and `verify` repeat the work"
+            )
+    return plan
+
+
+def _read_plan(values: Values, root: str) -> Plan:
     pattern = values.text("prompts")
     if pattern:
         if values.text("plan"):

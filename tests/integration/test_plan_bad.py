@@ -33,6 +33,7 @@ BAD_PLANS = {
     "nothing at all": ("", []),
     "a project that is no name": (HEAD.replace("p", "A b", 1) + task("a"), []),
     "a task id that is a path": (HEAD + task("../a"), ["5"]),
+    "a loop": (HEAD + task("a", ", loop: true"), ["5", "loop", "not supported"]),
     "a NUL in a check": (HEAD + task("a", ', verify: ["a\\0b"]'), ["5"]),
     "a NUL in a variable": (HEAD + task("a", ', env: {A: "a\\0b"}'), ["5"]),
     "no UTF-8": (HEAD + task("a", ", title: \udcff"), []),
@@ -462,3 +463,19 @@ def test_a_plan_and_its_root_can_be_moved(root: PlanRoot, tmp_path: Path) -> Non
 
     assert root.run().returncode == 0
     assert (root.path / "work" / "ran").read_text() == "x\n"
+
+
+def test_prompts_are_written_and_nothing_starts_with_generate_prompts(root: PlanRoot) -> None:
+    root.plan(sh("a", "touch started"))
+
+    done = root.run("--generate-prompts")
+
+    prompt = root.path / "prompts" / "a.md"
+    assert (done.returncode, done.stdout) == (0, f"written   {prompt}\n")
+    assert "touch started" in prompt.read_text()
+    prompt.write_text("mine")
+    assert root.run("--generate-prompts").stdout == f"kept      {prompt} (edited by hand)\n"
+    assert prompt.read_text() == "mine"
+    assert not root.runs.exists()
+    assert not root.bus.exists()
+    assert not (root.work / "started").exists()
