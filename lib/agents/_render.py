@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from lib import redact
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 # Sequences end with their line (redact.for_terminal); one longer than this is shown in parts.
 _MAX_HELD = 1 << 16
 
@@ -55,3 +59,33 @@ def shorten(text: str, max_lines: int = 20, max_characters: int = 2000) -> str:
 def indent(text: str, by: str = "    ") -> str:
     """Each line moved to the right; an empty line stays empty."""
     return "\n".join(by + line if line else line for line in text.split("\n"))
+
+
+# What transcripts are made of, the same for every stream.
+
+
+def paragraph(text: str) -> str:
+    """What the agent says, set off by empty lines; "" for nothing."""
+    shown = redact.for_terminal(text).strip("\n")
+    return f"\n{shown}\n\n" if shown else ""
+
+
+# What tells most about a call, of the inputs that the usual tools have.
+_TELLING = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
+
+
+def tool_call(name: str | None, values: Mapping[str, object], who: str = "tool") -> str:
+    """The line that tells of a tool call: the most telling one of its inputs."""
+    for key in (*_TELLING, *values):
+        value = values.get(key)
+        if isinstance(value, str) and value.strip():
+            break
+    else:
+        value = ", ".join(values)
+    return f"▶ {who} {name or '?'}: {one_line(value)}\n"
+
+
+def tool_result(text: str, *, is_error: bool) -> str:
+    """What a tool gave back, shortened."""
+    mark = "✗ " if is_error else ""
+    return indent(mark + (shorten(text) or "(nothing)")) + "\n"

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from lib import redact
 from lib.agents import _render
+from lib.errors import UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_LINE_BYTES = 16 << 20
 MAX_TEXT_BYTES = 4 << 20
+
+NO_REASON = "the agent reported an error and gave no reason"
 
 # Every variable that gives access to a model, or to this toolkit's own server.
 KNOWN_TOKEN_VARIABLES = (
@@ -93,6 +96,13 @@ class Launch:
         self.session_id = session_id
         self.resume = resume
         self.options: dict[str, object] = dict(options or {})
+
+
+def argument(what: str, value: str) -> str:
+    """The value, if a command line can hold it where `what` is expected; else UserError."""
+    if value.startswith("-"):
+        raise UserError(f"{what}: {_render.one_line(value, 60)}; it must not begin with a dash")
+    return value
 
 
 class Outcome:
@@ -202,17 +212,21 @@ class TextReader(Reader):
 
 
 class JsonLinesReader(Reader):
-    """One JSON object a line; a subclass says what each means in `on_event` and `on_end`.
+    """One JSON object a line; a subclass says in `on_event` what each means.
 
     A line that is no object is shown as a note. A line above 16 MiB is skipped
     with a note, and never held in memory.
     """
 
     understood = True
+    end_event = "result"  # without it there is no success
 
     def __init__(self) -> None:
         super().__init__()
         self.outcome.success = False
+        self.fault = ""  # the last error that the stream told of, should it end there
+        self._ended = False
+        self._open_tools: set[str] = set()
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -222,7 +236,54 @@ class JsonLinesReader(Reader):
 
     def on_end(self) -> str:
         """Take the end of the stream; return the last lines of the transcript."""
-        raise NotImplementedError
+        if self._ended:
+            return ""
+        self.outcome.error = self.fault or f"no {self.end_event} event"
+        return "■ ended without a result\n"
+
+    def begin(self) -> str:
+        """The line for the start of a session."""
+        model = f", model {self.outcome.model}" if self.outcome.model else ""
+        return f"▷ session {self.outcome.session_id or '?'}{model}\n"
+
+    def begin_tool(self, tool_id: str) -> None:
+        """Count a call; it is open until it is answered, or the run is settled."""
+        self.outcome.tool_calls += 1
+        # One without an id can never be answered; the number bounds what a broken stream costs.
+        if tool_id and len(self._open_tools) < 10_000:
+            self._open_tools.add(tool_id)
+        self.outcome.open_tools = len(self._open_tools)
+
+    def end_tool(self, tool_id: str) -> None:
+        """Take the answer to a call."""
+        self._open_tools.discard(tool_id)
+        self.outcome.open_tools = len(self._open_tools)
+
+    def settle(self, answer: str, fault: str = "") -> None:
+        """Take the end of the work: a success if there is no fault, and an answer."""
+        self._ended = True
+        self._open_tools.clear()
+        outcome = self.outcome
+        outcome.open_tools = 0
+        outcome.success = not fault and bool(answer.strip())
+        outcome.final_text = answer if outcome.success else None
+        outcome.error = None if outcome.success else fault or "the answer is empty"
+
+    def summary(self, duration_ms: float | None = None) -> str:
+        """The last line: how it ended, and what it took."""
+        outcome = self.outcome
+        parts = ["done" if outcome.success else f"failed: {outcome.error}"]
+        if outcome.turns:
+            parts.append("1 turn" if outcome.turns == 1 else f"{outcome.turns} turns")
+        if outcome.input_tokens is not None:
+            parts.append(f"{outcome.input_tokens} tokens in ({outcome.cached_tokens or 0} cached)")
+        if outcome.output_tokens is not None:
+            parts.append(f"{outcome.output_tokens} out")
+        if outcome.cost_usd is not None:
+            parts.append(f"${outcome.cost_usd:.4f}")
+        if duration_ms is not None:
+            parts.append(f"{duration_ms / 1000:.1f} s")
+        return f"■ {', '.join(parts)}\n"
 
     def feed(self, data: bytes) -> str:
         # bytes.split on "\n" alone: agents write U+2028 unescaped inside their strings.
@@ -306,6 +367,17 @@ def as_session_id(value: object) -> str | None:
     text = as_text(value)
     plain = text.isascii() and text.replace("-", "").replace("_", "").isalnum()
     return text if plain and len(text) <= 200 and not text.startswith("-") else None
+
+
+def joined_texts(content: object) -> str:
+    """The text of a result's content: a string, or a list of blocks of which some have text."""
+    texts = [as_text(as_dict(part).get("text")) for part in as_list(content)]
+    return as_text(content) or "\n".join(text for text in texts if text)
+
+
+def as_line(value: object) -> str:
+    """The value where it is a string, on one line; "" for anything else."""
+    return _render.one_line(as_text(value), 1000)
 
 
 def as_name(value: object) -> str | None:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 
-from lib import redact
 from lib.agents import _render, base
-from lib.errors import UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,17 +35,11 @@ def command(launch: base.Launch) -> list[str]:
     argv += ["--output-format", "stream-json", "--verbose"]
     argv += ["--tools", "default", "--permission-mode", "bypassPermissions"]
     if launch.model:
-        argv += ["--model", _value("model", launch.model)]
+        argv += ["--model", base.argument("model", launch.model)]
     if launch.session_id:
         option = "--resume" if launch.resume else "--session-id"
-        argv += [option, _value("session id", launch.session_id)]
+        argv += [option, base.argument("session id", launch.session_id)]
     return argv
-
-
-def _value(what: str, value: str) -> str:
-    if value.startswith("-"):
-        raise UserError(f"{what}: {_render.one_line(value, 60)}; it must not begin with a dash")
-    return value
 
 
 def environment(launch: base.Launch) -> dict[str, str | None]:
@@ -79,10 +71,8 @@ class StreamReader(base.JsonLinesReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._open_tools: set[str] = set()
         self._last_text = ""
         self._cost = 0.0
-        self._ended = False
 
     def on_event(self, event: dict[str, object]) -> str:
         session_id = base.as_session_id(event.get("session_id"))
@@ -98,17 +88,10 @@ class StreamReader(base.JsonLinesReader):
             return self._on_result(event)
         return ""
 
-    def on_end(self) -> str:
-        if self._ended:
-            return ""
-        self.outcome.error = "no result event"
-        return "■ ended without a result\n"
-
     def _on_system(self, event: dict[str, object]) -> str:
-        session_id = self.outcome.session_id
         if event.get("subtype") == "init":
             self.outcome.model = self.outcome.model or base.as_name(event.get("model"))
-            return f"▷ session {session_id or '?'}, model {self.outcome.model or '?'}\n"
+            return self.begin()
         if event.get("subtype") == "api_retry":
             self.outcome.note = _retry(event)
             return f"↻ {self.outcome.note}\n"
@@ -127,19 +110,14 @@ class StreamReader(base.JsonLinesReader):
                 shown.append(self._on_tool_use(block, nested=nested))
             elif block.get("type") == "text" and not nested:
                 self._last_text = base.as_text(block.get("text"))
-                shown.append(_paragraph(self._last_text))
+                shown.append(_render.paragraph(self._last_text))
         return "".join(shown)
 
     def _on_tool_use(self, block: dict[str, object], *, nested: bool) -> str:
-        self.outcome.tool_calls += 1
-        tool_id = base.as_text(block.get("id"))
-        # One without an id can never be answered; the number bounds what a broken stream costs.
-        if tool_id and len(self._open_tools) < 10_000:
-            self._open_tools.add(tool_id)
-        self.outcome.open_tools = len(self._open_tools)
-        name = base.as_name(block.get("name")) or "?"
+        self.begin_tool(base.as_text(block.get("id")))
         who = "sub-agent's tool" if nested else "tool"
-        return f"▶ {who} {name}: {_summary(base.as_dict(block.get('input')))}\n"
+        name = base.as_name(block.get("name"))
+        return _render.tool_call(name, base.as_dict(block.get("input")), who)
 
     def _on_user(self, event: dict[str, object]) -> str:
         nested = event.get("parent_tool_use_id") is not None
@@ -148,27 +126,21 @@ class StreamReader(base.JsonLinesReader):
         for item in base.as_list(content):
             block = base.as_dict(item)
             if block.get("type") == "tool_result":
-                self._open_tools.discard(base.as_text(block.get("tool_use_id")))
+                self.end_tool(base.as_text(block.get("tool_use_id")))
                 if not nested:
                     shown.append(_tool_result(block))
             elif block.get("type") == "text" and not nested:
                 shown.append(f"· {_render.one_line(base.as_text(block.get('text')))}\n")
-        self.outcome.open_tools = len(self._open_tools)
         return "".join(shown)
 
     def _on_result(self, event: dict[str, object]) -> str:
         """Take the end of a turn; it is the last event, or the last of its kind counts."""
-        self._ended = True
-        self._open_tools.clear()
-        self.outcome.open_tools = 0
         self._take_figures(event)
         answer = base.as_text(event.get("result"))
         fine = event.get("is_error") is False and event.get("subtype") == "success"
-        self.outcome.success = fine and bool(answer.strip())
-        self.outcome.final_text = answer if self.outcome.success else None
-        self.outcome.error = None if self.outcome.success else _error(event, answer)
-        shown = "" if answer == self._last_text or not fine else _paragraph(answer)
-        return shown + self._summary_line(event)
+        self.settle(answer, "" if fine else _fault(event, answer))
+        shown = "" if answer == self._last_text or not fine else _render.paragraph(answer)
+        return shown + self.summary(base.as_amount(event.get("duration_ms")))
 
     def _take_figures(self, event: dict[str, object]) -> None:
         outcome = self.outcome
@@ -189,26 +161,6 @@ class StreamReader(base.JsonLinesReader):
         else:
             outcome.cost_usd = base.as_amount(event.get("total_cost_usd"))
 
-    def _summary_line(self, event: dict[str, object]) -> str:
-        outcome = self.outcome
-        parts = ["done" if outcome.success else f"failed: {outcome.error}"]
-        if outcome.turns is not None:
-            parts.append("1 turn" if outcome.turns == 1 else f"{outcome.turns} turns")
-        if outcome.input_tokens is not None:
-            parts.append(f"{outcome.input_tokens} tokens in ({outcome.cached_tokens} cached)")
-            parts.append(f"{outcome.output_tokens} out")
-        if outcome.cost_usd is not None:
-            parts.append(f"${outcome.cost_usd:.4f}")
-        duration_ms = base.as_amount(event.get("duration_ms"))
-        if duration_ms is not None:
-            parts.append(f"{duration_ms / 1000:.1f} s")
-        return f"■ {', '.join(parts)}\n"
-
-
-def _paragraph(text: str) -> str:
-    shown = redact.for_terminal(text).strip("\n")
-    return f"\n{shown}\n\n" if shown else ""
-
 
 def _retry(event: dict[str, object]) -> str:
     attempt = base.as_count(event.get("attempt"))
@@ -218,36 +170,14 @@ def _retry(event: dict[str, object]) -> str:
     return f"retry {attempt}/{last} after {reason if status is None else f'HTTP {status}'}"
 
 
-def _error(event: dict[str, object], answer: str) -> str:
+def _fault(event: dict[str, object], answer: str) -> str:
     """Why the run did not succeed: always something, on one line."""
-    is_error, subtype = event.get("is_error"), base.as_text(event.get("subtype"))
-    if is_error is False and subtype == "success":
-        return "the answer is empty"
     errors = " ".join(base.as_text(error) for error in base.as_list(event.get("errors")))
-    for text in (answer if is_error is True else "", errors, subtype.removeprefix("success")):
-        if text.strip():
-            return _render.one_line(text, 1000)
-    return "the agent reported an error and gave no reason"
-
-
-# What tells most about a call, of the inputs that the usual tools have.
-_TELLING = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
-
-
-def _summary(values: dict[str, object]) -> str:
-    for key in (*_TELLING, *values):
-        value = values.get(key)
-        if isinstance(value, str) and value.strip():
-            return _render.one_line(value)
-    return _render.one_line(", ".join(values))
+    said = answer if event.get("is_error") is True else ""
+    subtype = base.as_text(event.get("subtype")).removeprefix("success")
+    return base.as_line(said) or base.as_line(errors) or base.as_line(subtype) or base.NO_REASON
 
 
 def _tool_result(block: dict[str, object]) -> str:
-    content = block.get("content")
-    if isinstance(content, list):
-        texts = [base.as_text(base.as_dict(part).get("text")) for part in content]
-        text = "\n".join(text for text in texts if text)
-    else:
-        text = base.as_text(content)
-    mark = "✗ " if block.get("is_error") is True else ""
-    return _render.indent(mark + (_render.shorten(text) or "(nothing)")) + "\n"
+    text = base.joined_texts(block.get("content"))
+    return _render.tool_result(text, is_error=block.get("is_error") is True)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import math
-import random
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from lib.agents import base, claude
 from lib.errors import UserError
+from tests.agent_streams import (
+    assert_as_recorded,
+    assert_damage_is_survived,
+    assert_harmless,
+    assert_sound,
+    cases,
+    facts,
+    launch,
+    lines_of,
+    mutations,
+    read_all,
+    stream,
+)
 
-STREAMS = Path(__file__).resolve().parent.parent / "data" / "agent-streams"
-CASES = json.loads((STREAMS / "index.json").read_text(encoding="utf-8"))
-NAMES = [case["file"] for case in CASES]
+CASES = cases("claude")
+NAMES = [str(case["file"]) for case in CASES]
 TYPICAL = [
     "claude/stream-tool-preamble",
     "claude/stream-429-recovers",
@@ -26,29 +33,8 @@ TYPICAL = [
 ]
 
 
-def stream(name: str) -> bytes:
-    return (STREAMS / f"{name}.stdout").read_bytes()
-
-
 def read(*pieces: bytes) -> tuple[base.Outcome, str]:
-    reader = claude.reader()
-    shown = "".join([reader.feed(piece) for piece in pieces])
-    return reader.outcome, shown + reader.finish()
-
-
-def facts(outcome: base.Outcome) -> dict[str, object]:
-    return {name: getattr(outcome, name) for name in base.Outcome.__slots__}
-
-
-def launch(**changes: object) -> base.Launch:
-    values: dict[str, object] = {
-        "executable": "/opt/claude",
-        "prompt_path": "/r/prompt.md",
-        "run_dir": "/r",
-        "cwd": "/c",
-        **changes,
-    }
-    return base.Launch(**values)  # type: ignore[arg-type]
+    return read_all(claude.reader(), *pieces)
 
 
 def result(**changes: object) -> bytes:
@@ -57,15 +43,9 @@ def result(**changes: object) -> bytes:
 
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
-def test_every_recorded_stream_is_read_as_its_index_says(
-    case: dict[str, dict[str, object]],
-) -> None:
+def test_every_recorded_stream_is_read_as_its_index_says(case: dict[str, object]) -> None:
     outcome, _ = read(stream(str(case["file"])))
-
-    found = facts(outcome)
-    assert {name: found[name] for name in case["expect"]} == case["expect"]
-    assert outcome.success is (case["expect"]["error"] is None)
-    assert outcome.open_tools == 0
+    assert_as_recorded(outcome, case)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -302,12 +282,6 @@ def test_a_line_without_end_does_not_fill_the_memory() -> None:
     assert reader.finish().startswith(f"· a line of {20 << 20} bytes was skipped\n")
 
 
-def assert_harmless(text: str) -> None:
-    assert not [c for c in text if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160]
-    assert not set(text) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-    text.encode()
-
-
 def test_no_control_character_reaches_the_transcript() -> None:
     nasty = "a\x1b]0;title\x07b\x1b[2Jc\x9b31md\u202ee\x00f\rg\ud800h"
     blocks = [
@@ -342,62 +316,13 @@ def test_a_session_id_that_could_be_an_option_is_not_taken(session_id: object) -
     assert read(result(session_id=session_id))[0].session_id is None
 
 
-WRONG: list[object] = [
-    None,
-    True,
-    False,
-    0,
-    -1,
-    10**30,
-    math.inf,
-    math.nan,
-    "",
-    "\x00\x1b[31m\ud800 x",
-    [],
-    [None],
-    [[[]]],
-    {},
-    {"": None},
-    {"content": {"content": [{}]}},
-]
-
-
-def places(value: object) -> Iterator[list[str | int]]:
-    """The path to each value within a JSON value, itself included."""
-    yield []
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from ([key, *path] for path in places(inner))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value[:3]):
-            yield from ([index, *path] for path in places(inner))
-
-
-def changed(event: object, path: list[str | int], value: object) -> object:
-    if not path:
-        return value
-    event = copy.deepcopy(event)
-    place: object = event
-    for step in path[:-1]:
-        place = place[step]  # type: ignore[index]
-    place[path[-1]] = value  # type: ignore[index]
-    return event
-
-
 @pytest.mark.parametrize("name", TYPICAL)
 def test_a_value_of_any_wrong_type_anywhere_is_survived(name: str) -> None:
-    events = [json.loads(line) for line in stream(name).split(b"\n") if line]
-    lines = [json.dumps(event).encode() + b"\n" for event in events]
-    for number, event in enumerate(events):
-        for path in places(event):
-            for value in WRONG:
-                mutated = changed(event, path, value)
-                line = json.dumps(mutated).encode() + b"\n"
-                outcome, shown = read(b"".join([*lines[:number], line, *lines[number + 1 :]]))
-                assert_harmless(shown)
-                assert_sound(outcome)
-                last = mutated if number == len(events) - 1 else events[-1]
-                assert outcome.success is is_flawless(last)
+    for events in mutations(stream(name)):
+        outcome, shown = read(lines_of(*events))
+        assert_harmless(shown)
+        assert_sound(outcome)
+        assert outcome.success is is_flawless(events[-1])
 
 
 def is_flawless(event: object) -> bool:
@@ -407,40 +332,14 @@ def is_flawless(event: object) -> bool:
     return fine and event["type"] == "result" and event["result"].strip() != ""
 
 
-def assert_sound(outcome: base.Outcome) -> None:
-    for count in (
-        outcome.turns,
-        outcome.input_tokens,
-        outcome.cached_tokens,
-        outcome.output_tokens,
-    ):
-        assert count is None or (type(count) is int and count >= 0)
-    assert outcome.cost_usd is None or (type(outcome.cost_usd) is float and outcome.cost_usd >= 0)
-    for text in (outcome.final_text, outcome.error, outcome.session_id, outcome.model):
-        assert text is None or text.encode()
-    assert (outcome.success is True) is (outcome.final_text is not None)
-    assert (outcome.success is True) is (outcome.error is None)
-
-
 def test_damaged_bytes_never_raise_and_do_not_depend_on_how_they_are_cut() -> None:
-    chance = random.Random(4)  # noqa: S311 - repeatable damage, no secret
     data = stream("claude/stream-tool-fails") + stream("claude/stream-partial")
-    for _ in range(150):
-        damaged = bytearray(data)
-        for _ in range(chance.randrange(1, 40)):
-            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
-        cuts = sorted(chance.randrange(len(data)) for _ in range(9))
-        pieces = [bytes(damaged[a:b]) for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
-        outcome, shown = read(bytes(damaged))
-        assert_sound(outcome)
-        assert_harmless(shown)
-        again, shown_again = read(*pieces)
-        assert (facts(again), shown_again) == (facts(outcome), shown)
+    assert_damage_is_survived(claude.reader, data)
 
 
 def test_the_command_line_is_the_measured_one() -> None:
     assert claude.command(launch()) == [
-        "/opt/claude",
+        "/opt/agent",
         *["-p", "--input-format", "text", "--output-format", "stream-json", "--verbose"],
         *["--tools", "default", "--permission-mode", "bypassPermissions"],
     ]

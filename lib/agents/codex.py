@@ -1,0 +1,199 @@
+"""Codex CLI (`codex exec`), its answer read from the events it prints with --json.
+
+    agents:
+      codex:
+        base_url: http://127.0.0.1:8899/v1  # with its /v1
+
+It takes its key from CODEX_API_KEY or from `codex login`; where there is
+neither, OPENAI_API_KEY, which it does not look at itself, is passed on as that.
+Its plugins are off: with them it asks api.github.com at each start. It cannot
+be told a session id before the start.
+
+Source: `codex exec --help`, and runs of 0.169.0.
+"""
+
+from __future__ import annotations
+
+import os
+
+from lib.agents import _render, base
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXECUTABLE: str | None = "codex"
+INSTALL = "npm install -g @openai/codex"
+# A model provider of the user's own config.toml may well name the second one.
+TOKEN_VARIABLES: tuple[str, ...] = ("CODEX_API_KEY", "OPENAI_API_KEY")
+PACED = True
+STREAM = True
+
+# `--disable plugins` would do as well, but is an error to a version that has none.
+_QUIET = (
+    "features.plugins=false",
+    "check_for_update_on_startup=false",
+    "analytics.enabled=false",
+    "feedback.enabled=false",
+)
+
+
+def command(launch: base.Launch) -> list[str]:
+    """The command line; the prompt comes on stdin."""
+    argv = [launch.executable or "codex", "exec", "--dangerously-bypass-approvals-and-sandbox"]
+    argv += ["--skip-git-repo-check", "--json"]
+    for setting in _QUIET:
+        argv += ["-c", setting]
+    base_url = launch.options.get("base_url")
+    if isinstance(base_url, str) and base_url:
+        argv += ["-c", f"openai_base_url={_toml_string(base_url)}"]
+    if launch.model:
+        argv += ["-m", base.argument("model", launch.model)]
+    if launch.resume and launch.session_id:
+        # Behind `resume` it would not take all of the options.
+        argv += ["resume", base.argument("session id", launch.session_id)]
+    return [*argv, "-"]
+
+
+def _toml_string(text: str) -> str:
+    """Source: TOML 1.0, basic strings."""
+    plain = [c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text]
+    return f'"{"".join(plain)}"'
+
+
+def environment(launch: base.Launch) -> dict[str, str | None]:
+    """What to set and (None) unset in the agent's environment."""
+    changes: dict[str, str | None] = dict.fromkeys(base.NESTED_SESSION_VARIABLES)
+    changes["RUST_LOG"] = "off"  # else good runs have ERROR lines on stderr
+    key = _key_for_others(launch.options)
+    if key:
+        changes["CODEX_API_KEY"] = key
+    return changes
+
+
+def _key_for_others(options: Mapping[str, object]) -> str | None:
+    """OPENAI_API_KEY, if there is nothing else to log in with."""
+    variables = {**os.environ, **base.as_dict(options.get("env"))}
+    if options.get("token") or variables.get("CODEX_API_KEY"):
+        return None
+    # A key goes before a login, and what the login pays for is not to be paid twice.
+    home = os.path.expanduser(str(variables.get("CODEX_HOME") or "~/.codex"))
+    if os.path.exists(os.path.join(home, "auth.json")):
+        return None
+    return str(variables.get("OPENAI_API_KEY") or "") or None
+
+
+def reader(options: Mapping[str, object] | None = None) -> base.Reader:
+    """A reader of the events; option `resume` says that they are of a resumed session."""
+    return StreamReader(is_resumed=(options or {}).get("resume") is True)
+
+
+class StreamReader(base.JsonLinesReader):
+    """Understands the events of `codex exec --json`, and leaves out those it does not know.
+
+    They tell neither model nor cost. Their tokens are the session's, so that
+    nothing is said of the tokens of a resumed one.
+    """
+
+    end_event = "turn.completed"
+
+    def __init__(self, *, is_resumed: bool = False) -> None:
+        super().__init__()
+        self._is_resumed = is_resumed
+        self._turns = self.outcome.turns = 0
+        self._answer = ""
+
+    def on_event(self, event: dict[str, object]) -> str:
+        kind = event.get("type")
+        if kind in ("item.started", "item.updated", "item.completed"):
+            return self._on_item(base.as_dict(event.get("item")), kind == "item.completed")
+        if kind == "thread.started":
+            self.outcome.session_id = base.as_session_id(event.get("thread_id"))
+            return self.begin()
+        if kind == "turn.started":
+            return self._on_turn_started()
+        if kind == "error":
+            return self._on_error(base.as_line(event.get("message")))
+        if kind == "turn.failed":
+            said = base.as_line(base.as_dict(event.get("error")).get("message"))
+            self.settle("", said or self.fault or base.NO_REASON)
+            return self.summary()
+        if kind == "turn.completed":
+            return self._on_turn_completed(base.as_dict(event.get("usage")))
+        return ""
+
+    def _on_turn_started(self) -> str:
+        """A turn that has begun is no success, whatever the one before it was."""
+        self._ended = self.outcome.success = False
+        self.outcome.final_text = self.outcome.error = None
+        self._answer = self.fault = ""
+        return ""
+
+    def _on_error(self, text: str) -> str:
+        """Note it: only `turn.failed` tells that it was not overcome."""
+        self.outcome.note = text or self.outcome.note
+        if text.startswith("Reconnecting"):
+            return f"↻ {text}\n"
+        self.fault = text or self.fault
+        return f"· {text}\n"
+
+    def _on_turn_completed(self, usage: dict[str, object]) -> str:
+        self._turns += 1
+        outcome = self.outcome
+        outcome.turns = self._turns
+        if not self._is_resumed:
+            outcome.input_tokens = base.as_count(usage.get("input_tokens"))
+            outcome.cached_tokens = base.as_count(usage.get("cached_input_tokens"))
+            outcome.output_tokens = base.as_count(usage.get("output_tokens"))
+        self.settle(self._answer)
+        return self.summary()
+
+    def _on_item(self, item: dict[str, object], is_done: bool) -> str:
+        kind = item.get("type")
+        if kind in _TOOLS:
+            return self._on_tool(item, is_done)
+        if kind == "agent_message" and is_done:
+            self._answer = base.as_text(item.get("text"))
+            return _render.paragraph(self._answer)
+        if kind == "error" and is_done:  # a warning, such as of a model it does not know
+            return f"· {base.as_line(item.get('message'))}\n"
+        return ""
+
+    def _on_tool(self, item: dict[str, object], is_done: bool) -> str:
+        tool_id = base.as_text(item.get("id"))
+        shown = ""
+        if tool_id not in self._open_tools:  # some kinds have no item.started
+            self.begin_tool(tool_id)
+            shown = _tool_call(item)
+        if is_done:
+            self.end_tool(tool_id)
+            shown += _tool_result(item)
+        return shown
+
+
+# Source: codex-rs/exec/src/exec_events.rs.
+_TOOLS = ("command_execution", "file_change", "mcp_tool_call", "collab_tool_call", "web_search")
+
+
+def _tool_call(item: dict[str, object]) -> str:
+    kind, tool = base.as_name(item.get("type")), base.as_name(item.get("tool"))
+    if kind == "mcp_tool_call":
+        name = f"{base.as_name(item.get('server')) or '?'}.{tool or '?'}"
+        return _render.tool_call(name, base.as_dict(item.get("arguments")))
+    if kind == "file_change":
+        changes = [base.as_dict(change) for change in base.as_list(item.get("changes"))]
+        words = [f"{base.as_text(c.get('kind'))} {base.as_text(c.get('path'))}" for c in changes]
+        return _render.tool_call(kind, {"path": ", ".join(words)})
+    return _render.tool_call(tool or kind, item)
+
+
+def _tool_result(item: dict[str, object]) -> str:
+    failed = item.get("status") in ("failed", "declined") or bool(
+        base.as_count(item.get("exit_code"))
+    )
+    output = base.as_text(item.get("aggregated_output"))
+    result = base.joined_texts(base.as_dict(item.get("result")).get("content"))
+    text = output or result or base.as_text(base.as_dict(item.get("error")).get("message"))
+    # Of file changes and searches there is nothing to show.
+    is_silent = item.get("type") in ("file_change", "web_search", "collab_tool_call")
+    return "" if is_silent and not failed else _render.tool_result(text, is_error=failed)
