@@ -15,12 +15,13 @@ supervisor has ended.
 from __future__ import annotations
 
 import _signal
+import gc
 import marshal
 import os
 import socket
 import sys
 
-from lib import faults, files, procs, runner, runs, supervisor
+from lib import agents, bus, faults, files, procs, redact, runner, runs, supervisor
 from lib.errors import UserError
 
 PROCESS_NAME = "conductor-supervisor"  # what `ps` and `pgrep -f` show
@@ -98,25 +99,49 @@ class Spawner:
 def main() -> None:
     """The spawner: forks a supervisor for every request, until the socket ends."""
     faults.enter_part("spawner")
-    import ctypes  # noqa: F401 - so that every supervisor need not load it again
-    import gc
 
     connection = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # the kernel reaps the supervisors
     for number in (_signal.SIGINT, _signal.SIGHUP):
         _signal.signal(number, _signal.SIG_IGN)
-    gc.freeze()  # what is never touched is never copied after a fork
+    _warm_up({})
     while True:
         order, descriptors = _receive(connection)
         if order is None:
             return
+        _warm_up(order)
         faults.point("spawner-fork")
         if os.fork() == 0:
             connection.close()
             os._exit(_supervise(order, descriptors))
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+_warm: set[str] = set()
+
+
+def _warm_up(order: dict[str, object]) -> None:
+    """Load once, here, what every supervisor needs: a fork then has it for nothing."""
+    request = order.get("request")
+    name = str(request.get("type") or "") if isinstance(request, dict) else ""
+    if name in _warm:
+        return
+    _warm.add(name)
+    try:
+        import _ctypes  # noqa: F401 - for become_subreaper
+    except ImportError:
+        pass
+    procs.machine()
+    redact.text(bus.TASK_BUS)  # which collects the tokens of the environment
+    if name:
+        try:
+            agents.load(name).reader({})
+        except UserError:
+            pass  # the supervisor says so in its run
+    gc.collect()
+    gc.freeze()  # what is never touched is never copied after a fork
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, object] | None, list[int]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from lib.errors import UserError
 from lib.yamlflow import MAX_DEPTH, MAX_KEY, Beyond, FlowReader, YamlError
-from lib.yamlread import Reader
 from lib.yamlscalar import join_surrogates, odd_characters, resolve
 
 __all__ = [
@@ -169,6 +168,8 @@ def load(text: str, *, source: str = "yaml", lines: Lines | None = None) -> obje
         return flat
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     found: Lines | None = None if lines is None else {}
+    from lib.yamlread import Reader  # what run-agent.py writes and reads does not need it
+
     try:
         refuse_characters(text, source)
         value = Reader(text, source, found).document()

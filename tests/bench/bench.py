@@ -1,0 +1,438 @@
+#!/usr/bin/env python3
+"""Measure the toolkit against baselines that run in the same minute; print a Markdown table.
+
+    python3 tests/bench/bench.py [--quick] [--only NAME ...]
+
+Each row is two commands, run in turn (ours, theirs, ours, theirs, ...) after a
+warm-up, on the same interpreter, disk and load, so that what disturbs one
+disturbs the other.  The ratio is that of the two medians; in brackets stand
+the least and the greatest ratio of a single round.  A bar is what the ratio
+ought to stay below; a row without one is for information.  A missed bar is
+not an error: the exit code is 1 only where something failed to run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SHELL_ORIGINAL = HERE / "shell_original.sh"
+BARE = [sys.executable, "-S", "-E"]  # as the scripts are started
+NULL = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("JRUN_", "CONDUCTOR_", "PYTHON"))
+}
+
+
+class NotRunError(Exception):
+    """A command of a row did not do what it should: there is nothing to compare."""
+
+
+class MissingError(Exception):
+    """What a row compares with is not installed."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured; everything about a row but its meaning."""
+
+    starts: int  # rounds of a single command
+    batches: int  # rounds of a whole plan or crowd
+    tasks: int  # of a plan
+    messages: int  # of the long bus
+    writers: int
+    posts: int  # of each writer
+    sleepers: int
+    nap_seconds: float
+
+
+FULL = Size(60, 5, 200, 100_000, 16, 50, 60, 1.0)
+QUICK = Size(2, 1, 6, 1000, 3, 3, 4, 0.1)
+
+
+@dataclass
+class Result:
+    """Seconds of every round, ours and theirs in pairs."""
+
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ours) / statistics.median(self.theirs)
+
+    def spread(self) -> tuple[float, float]:
+        rounds = [mine / other for mine, other in zip(self.ours, self.theirs, strict=True)]
+        return min(rounds), max(rounds)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: `measure(size, folder)` works in a folder of its own."""
+
+    name: str
+    what: str
+    against: str
+    bar: float | None
+    measure: Callable[[Size, Path], Result]
+
+
+# -- running and timing
+
+
+def run(command: Sequence[str | Path], **variables: str | Path) -> float:
+    """Seconds from the start of a command to its end; its output goes nowhere.
+
+    posix_spawn, since what subprocess adds to both sides (about 1 ms) would
+    draw every ratio towards 1.
+    """
+    words = [os.fspath(word) for word in command]
+    environment = {**ENVIRONMENT, **{key: os.fspath(value) for key, value in variables.items()}}
+    actions = [(os.POSIX_SPAWN_DUP2, NULL, number) for number in (0, 1, 2)]
+    began = time.perf_counter()
+    pid = os.posix_spawnp(words[0], words, environment, file_actions=actions)
+    _, status = os.waitpid(pid, 0)
+    seconds = time.perf_counter() - began
+    if status:
+        raise NotRunError(_complaint(words, environment, os.waitstatus_to_exitcode(status)))
+    return seconds
+
+
+def _complaint(words: list[str], environment: dict[str, str], code: int) -> str:
+    """Why a command fails, from a second try with its stderr kept."""
+    done = subprocess.run(words, env=environment, stdin=NULL, capture_output=True)
+    lines = done.stderr.decode(errors="replace").strip().split("\n")
+    return f"exit code {code}: {' '.join(words)}: {lines[-1]}"
+
+
+def interleave(
+    rounds: int, ours: Callable[[], float], theirs: Callable[[], float], *, warm_up: bool = True
+) -> Result:
+    """Both in turn, `rounds` times, after one round that does not count."""
+    result = Result()
+    if warm_up:
+        ours()
+        theirs()
+    for _ in range(rounds):
+        result.ours.append(ours())
+        result.theirs.append(theirs())
+    return result
+
+
+def script(name: str, *arguments: str | Path) -> list[str | Path]:
+    return [*BARE, ROOT / name, *arguments]
+
+
+def bare() -> float:
+    return run([*BARE, "-c", "pass"])
+
+
+def need(program: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        raise MissingError(f"{program} is not installed")
+    return found
+
+
+def shell_quoted(command: Sequence[str | Path]) -> str:
+    return " ".join("'" + os.fspath(word).replace("'", "'\\''") + "'" for word in command)
+
+
+# -- one run
+
+
+def run_agent_shell(size: Size, folder: Path) -> Result:
+    (folder / "prompt.md").write_text("Nothing to do.\n\n```sh\ntrue\n```\n")
+    return _run_agent(size, folder, "shell", "")
+
+
+def run_agent_command(size: Size, folder: Path) -> Result:
+    (folder / "prompt.md").write_text("Nothing to do.\n")
+    program = shutil.which("true") or "/bin/true"
+    return _run_agent(
+        size, folder, "nothing", f"agents:\n  nothing: {{type: command, command: [{program}]}}\n"
+    )
+
+
+def _run_agent(size: Size, folder: Path, agent: str, config: str) -> Result:
+    (folder / "config.yaml").write_text(config or "agents: {}\n")
+    command = script(
+        "run-agent.py", "--root", folder, "--config", folder / "config.yaml", agent, folder,
+        folder / "prompt.md",
+    )  # fmt: skip
+    return interleave(size.starts, lambda: run(command), bare)
+
+
+# -- tasks of a plan
+
+
+def write_plan(path: Path, tasks: int, block: str) -> None:
+    rows = [
+        f"      - id: task-{number:04d}\n"
+        "        agent: shell\n"
+        f"        prompt: |\n          ```sh\n          {block}\n          ```\n"
+        for number in range(1, tasks + 1)
+    ]
+    head = "project: bench\nstages:\n  - id: all\n    tasks:\n"
+    path.write_text(head + "".join(rows))
+
+
+class PlanRuns:
+    """Runs plans of `true`, each in a fresh root."""
+
+    def __init__(self, folder: Path, tasks: int, width: int) -> None:
+        self.folder = folder
+        self.tasks = tasks
+        self.width = width
+        self.started = 0
+        self.ones: list[float] = []  # a median: one slow start among them must not count
+        for count in (1, tasks):
+            write_plan(folder / f"plan-{count}.yaml", count, "true")
+
+    def run(self, tasks: int) -> float:
+        self.started += 1
+        root = self.folder / f"root-{self.started}"
+        root.mkdir()
+        plan = self.folder / f"plan-{tasks}.yaml"
+        width = ["--max-parallel", str(self.width)]
+        seconds = run(script("run-all-tasks.py", plan, "--root", root, *width))
+        done = sum(1 for path in (root / "runs").glob("run_*/output.md"))
+        if done != tasks:
+            raise NotRunError(f"{done} of {tasks} tasks left a record in {root}")
+        return seconds
+
+    def per_task(self) -> float:
+        """Seconds for one more task: what a plan of one takes, start and all, is taken off."""
+        self.ones.append(self.run(1))
+        return (self.run(self.tasks) - statistics.median(self.ones)) / (self.tasks - 1)
+
+
+def plan_wide(size: Size, folder: Path) -> Result:
+    return _plan(size, folder, 16)
+
+
+def plan_narrow(size: Size, folder: Path) -> Result:
+    return _plan(size, folder, 1)
+
+
+def _plan(size: Size, folder: Path, width: int) -> Result:
+    bash, xargs = need("bash"), need("xargs")
+    plans = PlanRuns(folder, size.tasks, width)
+    prompt, numbers = folder / "script.sh", folder / "numbers"
+    prompt.write_text("true\n")
+    numbers.write_text("".join(f"{number}\n" for number in range(size.tasks)))
+    one = shell_quoted([bash, SHELL_ORIGINAL, "sh", folder, prompt])
+    line = f"{xargs} -P {width} -I N {one} <{numbers}"
+
+    def original() -> float:
+        root = Path(tempfile.mkdtemp(prefix="shell-", dir=folder))
+        bus = root / "MESSAGE-BUS.md"
+        return run(["sh", "-c", line], RUNS_DIR=root / "runs", MESSAGE_BUS=bus) / size.tasks
+
+    return interleave(size.batches, plans.per_task, original, warm_up=size is FULL)
+
+
+def plan_and_parallel(size: Size, folder: Path) -> Result:
+    parallel = need("parallel")
+    plans = PlanRuns(folder, size.tasks, 16)
+    numbers = [str(number) for number in range(size.tasks)]
+
+    def theirs() -> float:
+        place = Path(tempfile.mkdtemp(prefix="parallel-", dir=folder))
+        command: list[str | Path] = [parallel, "-j16", "--joblog", place / "job.log"]
+        command += ["--results", place / "results", "sh", "-c", "true", ":::", *numbers]
+        return run(command) / size.tasks
+
+    return interleave(size.batches, plans.per_task, theirs, warm_up=size is FULL)
+
+
+# -- the bus
+
+
+def bus_append(size: Size, folder: Path) -> Result:
+    bus = folder / "MESSAGE-BUS.md"
+    command = script("bin/bus-append", "--bus", bus, "--type", "PROGRESS", "half of it is done")
+    return interleave(size.starts, lambda: run(command), bare)
+
+
+def write_bus(path: Path, messages: int) -> None:
+    """A bus as the toolkit writes it, through its own writer."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from lib import bus\n"
+        "for number in range(int(sys.argv[3])):\n"
+        "    body = f'{number}: a line of progress\\n\\n- and a list\\n- of two\\n' * 3\n"
+        "    bus.append(sys.argv[2], type_='PROGRESS', body=body, durable=False)\n"
+    )
+    run([*BARE, "-c", code, ROOT, path, str(messages)])
+
+
+def bus_tail(size: Size, folder: Path) -> Result:
+    long, short = folder / "long.md", folder / "short.md"
+    write_bus(long, size.messages)
+    write_bus(short, 100)
+
+    def tail(path: Path) -> float:
+        return run(script("bin/bus-tail", "-n", "20", path))
+
+    return interleave(size.starts, lambda: tail(long), lambda: tail(short))
+
+
+def bus_writers(size: Size, folder: Path) -> Result:
+    need("flock")
+    bus, log = folder / "MESSAGE-BUS.md", folder / "log.txt"
+    post = shell_quoted(script("bin/bus-append", "--bus", bus, "a message"))
+    ours = _crowd(f"{post} >/dev/null", size)
+    locked = '( flock 9; echo "a message" >>"$1" ) 9>>"$1.lock"'
+    theirs = _crowd(locked, size)
+    total = size.writers * size.posts
+
+    def kept(path: Path, mark: str, seconds: float) -> float:
+        found = path.read_text().count(mark)
+        path.unlink()
+        if found != total:
+            raise NotRunError(f"{found} of {total} messages are in {path}")
+        return seconds / total
+
+    return interleave(
+        size.batches,
+        lambda: kept(bus, "\nmsg_id: ", run(["bash", "-c", ours])),
+        lambda: kept(log, "a message\n", run(["bash", "-c", theirs, "bash", log])),
+        warm_up=size is FULL,
+    )
+
+
+def _crowd(post: str, size: Size) -> str:
+    """A script in which `writers` loops post at once, each `posts` times."""
+    loop = f"for (( i = 0; i < {size.posts}; i++ )); do {post} || exit; done"
+    each = f"for (( w = 0; w < {size.writers}; w++ )); do ( {loop} ) & pids+=($!); done"
+    return f'pids=(); {each}; for pid in "${{pids[@]}}"; do wait "$pid" || exit; done'
+
+
+# -- the cap
+
+
+def sleepers(size: Size, folder: Path) -> Result:
+    plan = folder / "plan.yaml"
+    write_plan(plan, size.sleepers, f"sleep {size.nap_seconds:g}")
+    ideal = math.ceil(size.sleepers / 16) * size.nap_seconds
+    rounds = max(1, size.batches // 2)
+    result = Result(theirs=[ideal] * rounds)
+    for number in range(rounds):
+        root = folder / f"root-{number}"
+        root.mkdir()
+        command = script("run-all-tasks.py", plan, "--root", root, "--max-parallel", "16")
+        result.ours.append(run(command))
+    return result
+
+
+# -- the table
+
+ROWS = (
+    Row("run-agent-shell", "`run-agent.py shell`, `true`", "bare interpreter", 2.5,
+        run_agent_shell),
+    Row("run-agent-command", "`run-agent.py`, a `command` agent, `/bin/true`",
+        "bare interpreter", 2.5, run_agent_command),
+    Row("plan-16", "a task of a plan, 16 at once", "the shell original, `xargs -P 16`", 0.8,
+        plan_wide),
+    Row("plan-1", "a task of a plan, one at a time", "the shell original, one at a time", 0.8,
+        plan_narrow),
+    Row("parallel", "a task of a plan, 16 at once",
+        "GNU parallel `-j16 --joblog --results`", None, plan_and_parallel),
+    Row("bus-append", "`bus-append`", "bare interpreter", 1.6, bus_append),
+    Row("bus-tail", "`bus-tail -n 20`, long bus", "the same, 100 messages", 1.5, bus_tail),
+    Row("bus-writers", "a message, many writers at once", "bash: `flock`, `echo >>`", None,
+        bus_writers),
+    Row("sleepers", "a plan of sleepers, 16 at once", "the ideal", None, sleepers),
+)  # fmt: skip
+
+
+def milliseconds(values: list[float]) -> str:
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return " – ".join(f"{value * 1000:.{1 if middle < 1 else 0}f}" for value in (low, middle, high))
+
+
+def line(row: Row, result: Result) -> str:
+    low, high = result.spread()
+    verdict = "" if row.bar is None else "kept" if result.ratio <= row.bar else "**missed**"
+    bar = "" if row.bar is None else f"{row.bar:g}"
+    ratio = f"{result.ratio:.2f} ({low:.2f} – {high:.2f})"
+    ours, theirs = milliseconds(result.ours), milliseconds(result.theirs)
+    cells = (row.name, row.what, ours, row.against, theirs, ratio, bar, verdict)
+    return f"| {' | '.join(cells)} |"
+
+
+def describe(size: Size, folder: Path) -> Iterator[str]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    yield f"Python {version}, {os.cpu_count()} cores, load {load}, files in {folder}."
+    yield f"Rounds: {size.starts} of single commands, {size.batches} of batches."
+    yield (
+        f"Sizes: {size.tasks} tasks; {size.messages} messages; {size.writers} writers of "
+        f"{size.posts} messages; {size.sleepers} sleepers of {size.nap_seconds:g} s."
+    )
+    yield ""
+    yield "| row | ours | ms: min – median – max | against | ms: min – median – max | ratio | bar | |"
+    yield "|---|---|---|---|---|---|---|---|"
+
+
+def measure(row: Row, size: Size, folder: Path) -> tuple[str, bool]:
+    """The row's line, and whether it ran."""
+    folder.mkdir()
+    try:
+        return line(row, row.measure(size, folder)), True
+    except MissingError as missing:
+        return f"| {row.name} | {row.what} | | {row.against} | {missing} | | | |", True
+    except (NotRunError, OSError) as error:
+        text = str(error).replace("|", "\\|").replace("\n", " ")
+        return f"| {row.name} | {row.what} | | {row.against} | | | | failed: {text} |", False
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Everything lies in it until the end: deleting makes some file systems slow for minutes."""
+    folder = Path(tempfile.mkdtemp(prefix="conductor-bench-")).resolve()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def main() -> int:
+    names = [row.name for row in ROWS]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="see that every row runs; no figures")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, default=names,
+                        help=f"of these rows alone: {', '.join(names)}")  # fmt: skip
+    options = parser.parse_args()
+    size = QUICK if options.quick else FULL
+    all_ran = True
+    with temporary_folder() as folder:
+        print("\n".join(describe(size, folder)))
+        for row in ROWS:
+            if row.name in options.only:
+                text, ran = measure(row, size, folder / row.name)
+                print(text, flush=True)
+                all_ran = all_ran and ran
+    return 0 if all_ran else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
