@@ -139,7 +139,7 @@ CLIS = {
         home="CODEX_HOME",
         default_home="~/.codex",
         credentials="auth.json",
-        login="run codex login, or set CODEX_API_KEY (codex exec ignores OPENAI_API_KEY)",
+        login="run codex login, or set CODEX_API_KEY or OPENAI_API_KEY",
     ),
     "gemini": Cli(
         oldest=(0, 61, 0),
