@@ -286,6 +286,8 @@ def send(process: Process, signal_number: int) -> bool:
 
 def send_group(group: int, signal_number: int) -> bool:
     """Signal a process group whose leader is known to be alive or unreaped."""
+    if group <= 1:
+        return False  # 0 would be the caller's own group
     try:
         os.killpg(group, signal_number)
     except (ProcessLookupError, PermissionError):

@@ -32,10 +32,10 @@ GUARD_DESCRIPTORS = 5  # stdin, stdout, stderr, 3: the pid comes out, 4: the wor
 # The inner shell tells its pid (on 3) and waits for a word (on 4) before it
 # becomes the agent: the supervisor gives it once the pid is on disk.  When
 # that was killed before, nobody can give it any more, so that a run without a
-# pid in its record has no agent, and will never have one.  The exit code
-# appears by rename, whole or not at all; what was ignored stays ignored in mv,
-# so that a SIGTERM to the group cannot end that.  $0 = run folder, $1 =
-# working folder, then the agent's command line.
+# pid in its record has no agent, and will never have one.  The exit code is one
+# write of the shell itself; its line feed tells that it is whole.  (A rename
+# takes a process of its own, mv, and as long as the rest of the guard.)
+# $0 = run folder, $1 = working folder, then the agent's command line.
 GUARD = r"""trap : HUP INT QUIT TERM USR1 USR2
 cd "$1" || exit 126
 shift
@@ -43,9 +43,7 @@ shift
         read -r go <&4 && trap - PIPE && exec "$@" 3>&- 4<&-
     rm -f "$0/pid.txt"; exit 125' "$0" "$@"
 code=$?
-trap "" HUP INT QUIT TERM USR1 USR2
-[ -e "$0/pid.txt" ] || exit $code
-echo $code >"$0/.exit-code.tmp" && exec /bin/mv -f "$0/.exit-code.tmp" "$0/.exit-code"
+[ -e "$0/pid.txt" ] && echo $code >"$0/.exit-code"
 exit $code
 """
 
@@ -361,7 +359,8 @@ def start(
     try:
         backend = agents.load(request.type)
         watch.reader = backend.reader(request.options)
-        _write_inputs(run, request, backend)
+        _note_child(run, request)
+        _write_prompt(run, request, backend)
         launch = launch_of(run, request)
         command = backend.command(launch)
         variables = environment(run, request, backend, launch)
@@ -372,11 +371,11 @@ def start(
         faults.point("run-recorded")
         watch.spare_children()
         _spawn(run, request, command, variables, watch)
+        watch.prepare()
+        pid = watch.take_pid()
     except (UserError, OSError) as error:
         watch.fail(_reason(error))
         raise
-    watch.adopt_orphans()
-    pid = watch.take_pid()
     if pid and on_start is not None:
         try:
             on_start(pid)
@@ -386,15 +385,16 @@ def start(
     return watch.run_to_end()
 
 
-def _write_inputs(run: runs.Run, request: Request, backend: ModuleType) -> None:
+def _note_child(run: runs.Run, request: Request) -> None:
     inside = os.environ.get("JRUN_RUN_FOLDER")
     if inside and request.parent:
         runs.note_child(inside, run)
+
+
+def _write_prompt(run: runs.Run, request: Request, backend: ModuleType) -> None:
     wanted_preamble = getattr(backend, "PREAMBLE", True) and request.options.get("preamble", True)
     prompt = (preamble(run, request) if wanted_preamble else b"") + request.prompt
     _write_new(run.file(runs.PROMPT), prompt)
-    for name in (runs.STDOUT, runs.STDERR):
-        _write_new(run.file(name), b"")
 
 
 def _reason(error: UserError | OSError) -> str:
@@ -436,11 +436,11 @@ def _spawn(
     variables: Mapping[str, str],
     watch: supervisor.Supervisor,
 ) -> None:
-    """Start the guard, and leave the supervisor's ends of its pipes with that."""
+    """Start the guard, and leave it and the ends of its pipes with the supervisor."""
     prompt = os.open(run.file(runs.PROMPT), os.O_RDONLY | os.O_CLOEXEC)
-    append = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
-    stdout = os.open(run.file(runs.STDOUT), append)
-    stderr = os.open(run.file(runs.STDERR), append)
+    append = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    stdout = os.open(run.file(runs.STDOUT), append, 0o600)
+    stderr = os.open(run.file(runs.STDERR), append, 0o600)
     watch.pipe, pid_end = os.pipe()
     word_end, watch.word = os.pipe()
     # dup2 onto its own number would leave close-on-exec set: move such a

@@ -101,32 +101,51 @@ class Supervisor:
             me = os.getpid()
             self._not_ours = {row.pid for row in procs.table().values() if row.ppid == me}
 
-    def adopt_orphans(self) -> None:
-        """Have what the agent leaves behind come to this process, where the system can do that."""
+    def prepare(self) -> None:
+        """What must be so before the agent starts, done while its guard does."""
         self.subreaper = procs.become_subreaper()
+        self._open_files()
 
     def take_pid(self) -> int:
         """The pid that the agent will have, recorded; 0 when it could not even begin."""
-        text = b""
-        while not text.endswith(b"\n"):
-            part = os.read(self.pipe, 64)
-            if not part:
-                break
-            text += part
-        pid = int(text) if text.endswith(b"\n") else 0
         record = self.run.record
-        record["pid"] = pid or self.guard
         record["pgid"] = self.guard
+        text = self._read_pid()
+        pid = int(text) if text.endswith(b"\n") else 0
+        record["pid"] = pid or self.guard
         record["agent_start"] = procs.start_time(pid) if pid else ""
         record["guard_start"] = procs.start_time(self.guard)
         faults.point("run-pid-known")
         self._save()
         return pid
 
+    def _read_pid(self) -> bytes:
+        """What the guard tells; it may take its time to enter the working folder (NFS)."""
+        import select
+
+        assert self._signals is not None
+        poller = select.poll()
+        poller.register(self.pipe, select.POLLIN | select.POLLHUP)
+        poller.register(self._signals.fd, select.POLLIN)
+        text = b""
+        while not text.endswith(b"\n"):
+            if any(fd == self.pipe for fd, _ in poller.poll(TICK_SECONDS[1] * 1000)):
+                part = os.read(self.pipe, 64)
+                if not part:
+                    break
+                text += part
+            else:
+                self._answer_signals(self._signals.take())
+                self._hold_limits()
+        return text
+
     def let_start(self) -> None:
-        """Have the guard start the agent."""
+        """Have the guard start the agent, unless the run is to be stopped already."""
+        assert self._signals is not None
+        self._answer_signals(self._signals.take())
         try:
-            os.write(self.word, b"\n")
+            if not self.stop_reason:
+                os.write(self.word, b"\n")
         except BrokenPipeError:
             pass  # it has ended: the working folder was not to be entered, say
         os.close(self.word)
@@ -158,13 +177,13 @@ class Supervisor:
 
     def run_to_end(self) -> int:
         """Stay with the run to its end; return what `run-agent.py` exits with."""
-        if self._signals is None:
-            self.catch_signals()
         try:
-            self._open_files()
+            if self._signals is None:
+                self.catch_signals()
             if self.guard:
                 announce(self.run)
             else:
+                self._open_files()
                 self._announce_adopted()
             self._watch()
             return self._finish()
@@ -178,6 +197,8 @@ class Supervisor:
             announce(self.run)
 
     def _open_files(self) -> None:
+        if self._stdout >= 0:
+            return
         flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC
         self._stdout = os.open(self.run.file(runs.STDOUT), flags, 0o600)
         self._stderr = os.open(self.run.file(runs.STDERR), flags, 0o600)
@@ -197,7 +218,7 @@ class Supervisor:
             self._signals = None
 
     def _watch(self) -> None:
-        import select  # here, and the bus below: at work while the agent is
+        import select  # here, and the bus below: imported while the agent is at work
 
         assert self._signals is not None
         poller = select.poll()
