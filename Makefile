@@ -43,6 +43,12 @@ lint: $(READY)  ## ruff and mypy; changes nothing
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+.PHONY: coverage
+coverage: $(READY)  ## run all tests and print how much of lib/ they reach, in subprocesses too
+	@rm -rf coverage && mkdir -p coverage
+	TEST_PYTHON_FLAGS= $(VENV)/bin/coverage run -m pytest -q $(ARGS); code=$$?; \
+	$(VENV)/bin/coverage combine -q; $(VENV)/bin/coverage report --skip-covered && exit $$code
+
 .PHONY: bench
 bench:  ## measure against baselines of the same minute
 	@$(PYTHON) tests/bench/bench.py $(ARGS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import sys
 import time
 
@@ -121,16 +122,28 @@ def remove_temporaries(folder: str) -> None:
             remove(os.path.join(folder, name))
 
 
+def open_regular(path: str, flags: int, mode: int = 0o600) -> int:
+    """A descriptor of a regular file; OSError for anything else.
+
+    A pipe that somebody put in the place of a file would block its opener for ever.
+    """
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return fd
+
+
 def read_text(path: str, limit: int | None = None) -> str:
     """The file as UTF-8 with replacement; at most `limit` bytes of it."""
-    with open(path, "rb") as file:
+    with open(open_regular(path, os.O_RDONLY), "rb") as file:
         return file.read(-1 if limit is None else limit).decode("utf-8", "replace")
 
 
 def read_tail(path: str, size: int) -> bytes:
     """The last `size` bytes of a file, or all of a shorter one; b"" when it does not exist."""
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path, os.O_RDONLY), "rb") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(0, end - size))
             return file.read(size)
@@ -220,13 +233,13 @@ def _command_of(pid: str) -> str:
 
 def open_lock(path: str) -> int:
     """A descriptor of the lock file at `path`, which is created when it is missing."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return open_regular(path, os.O_RDWR | os.O_CREAT)
 
 
 def is_locked(path: str) -> bool:
     """True while somebody holds the exclusive flock of the file; writes nothing."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
@@ -237,7 +250,7 @@ def is_locked(path: str) -> bool:
 
 def append_line(path: str, line: str) -> None:
     """Append one line to a small log file; one write, so that lines do not mix."""
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         write_all(fd, line.encode("utf-8", "replace") + b"\n")
     finally:

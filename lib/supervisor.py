@@ -199,13 +199,13 @@ class Supervisor:
     def _open_files(self) -> None:
         if self._stdout >= 0:
             return
-        flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC
-        self._stdout = os.open(self.run.file(runs.STDOUT), flags, 0o600)
-        self._stderr = os.open(self.run.file(runs.STDERR), flags, 0o600)
+        flags = os.O_RDONLY | os.O_CREAT
+        self._stdout = files.open_regular(self.run.file(runs.STDOUT), flags)
+        self._stderr = files.open_regular(self.run.file(runs.STDERR), flags)
         # Rendered anew from the first byte: what an earlier supervisor had
         # not yet written cannot be known, and the raw output is all there.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-        self._transcript = os.open(self.run.file(runs.TRANSCRIPT), flags, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        self._transcript = files.open_regular(self.run.file(runs.TRANSCRIPT), flags)
 
     def _close_files(self) -> None:
         ours = (self._stdout, self._stderr, self._transcript, self.pipe, self.word, self.lock)
@@ -548,13 +548,17 @@ def note(run: runs.Run, pairs: dict[str, str]) -> None:
 
 
 def note_once(run: runs.Run, key: str, value: str) -> None:
-    """Append KEY=VALUE to cwd.txt unless an earlier supervisor has done that."""
+    """Append KEY=VALUE to cwd.txt unless an earlier supervisor has done that.
+
+    The agent may have made anything of that file: the run ends all the same.
+    """
     try:
-        text = files.read_text(run.file(runs.CWD), 1 << 20)
-    except FileNotFoundError:
-        text = ""
-    if f"\n{key}=" not in text:
-        note(run, {key: value})
+        path = run.file(runs.CWD)
+        text = files.read_text(path, 1 << 20) if os.path.exists(path) else ""
+        if f"\n{key}=" not in text:
+            note(run, {key: value})
+    except OSError as error:
+        log(run, f"{key} could not be noted in {runs.CWD}: {error}")
 
 
 def post(run: runs.Run, kind: str, body: str, durable: bool = True) -> None:

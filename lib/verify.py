@@ -49,8 +49,8 @@ class Check:
         self._limit = time.monotonic() + timeout if timeout else float("inf")
 
     def _spawn(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        report = os.open(self.run.file(REPORT), flags, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        report = files.open_regular(self.run.file(REPORT), flags)
         try:
             files.write_all(report, f"$ {self._current}\n".encode())
             script = 'cd "$1" || exit 126; eval "$2"'

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHON = [sys.executable, "-S", "-E"]
+# As the scripts are started; measuring coverage needs site-packages (`make coverage`).
+PYTHON = [sys.executable, *os.environ.get("TEST_PYTHON_FLAGS", "-S -E").split()]
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float = 20, what: str) -> None:

@@ -115,7 +115,7 @@ def _say(text: str) -> None:
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:  # a closed pipe, or the EIO of a closed terminal
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
@@ -172,7 +172,9 @@ def _variables(pairs: list[str]) -> dict[str, str]:
     result = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals or not name or "\0" in pair:
-            raise UsageError(f"--env: {name!r} is not KEY=VALUE")
+        if not equals or not (name.isidentifier() and name.isascii()) or "\0" in pair:
+            raise UsageError(
+                f"--env: {name!r} is not KEY=VALUE; a KEY is made of letters, digits, _"
+            )
         result[name] = value
     return result

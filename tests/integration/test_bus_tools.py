@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -157,8 +158,9 @@ def test_appending_imports_nothing_that_is_slow(path: Path) -> None:
         " 'functools', 'contextlib', 'lib.yamlio', 'lib.bus_parse'}\n"
         "assert not slow & set(sys.modules), slow & set(sys.modules)"
     )
+    bare = [sys.executable, "-S", "-E", "-c", script]
     done = subprocess.run(
-        [*PYTHON, "-c", script, str(ROOT), str(path)], env=clean_environment(), capture_output=True
+        [*bare, str(ROOT), str(path)], env=clean_environment(), capture_output=True
     )
     assert done.returncode == 0, done.stderr
 

@@ -137,7 +137,8 @@ def test_a_spawner_that_is_killed_is_started_again(root: PlanRoot, count: int) -
     if count == 1:
         plan.kill()
 
-    assert plan.wait(60) == (0 if count > 1 else -signal.SIGKILL)
+    # One task may meet a dying spawner each time, and is then given up until the next start.
+    assert plan.wait(60) in ((0, 1) if count > 1 else (-signal.SIGKILL,))
     finish(root)
 
 

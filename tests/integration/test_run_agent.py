@@ -373,7 +373,7 @@ def test_what_an_agent_leaves_behind_is_ended_with_it(either: Place) -> None:
 
 
 def test_keep_background_lets_it_live_even_if_it_writes_for_ever(place: Place) -> None:
-    place.script("setsid yes & echo $! >background")
+    place.script("setsid sh -c 'while :; do echo more; done' & echo $! >background")
     done = place.run("shell", ".", "prompt.md", "--keep-background")
     run = place.only_run()
     left = int((place.cwd / "background").read_text())
@@ -583,3 +583,14 @@ def test_helpers_find_processes_by_their_run(place: Place) -> None:
     assert {live.agent, live.guard} <= set(processes_of(live.run_id))
     end_processes(live.run_id)
     live.end()
+
+
+def test_an_agent_that_puts_a_pipe_in_the_place_of_a_file_ends_like_any_other(place: Place) -> None:
+    script = 'cd "$JRUN_RUN_FOLDER"; rm cwd.txt; mkfifo cwd.txt output.md; echo done'
+
+    done = place.run("shell", ".", "--prompt", f"```sh\n{script}\n```")
+
+    assert done.returncode == 0, done.stderr
+    path = Path(place.only_run().path)
+    assert (path / "transcript.md").read_text() == "done\n"
+    assert (path / "output.md").read_text() == "done\n"

@@ -11,8 +11,17 @@ from pathlib import Path
 import pytest
 
 from lib import runs, supervisor
-from tests.agent_runs import Live, Place, check_settled, is_alive, kill, processes_of, wait_gone
-from tests.helpers import ROOT, wait_until
+from tests.agent_runs import (
+    Gate,
+    Live,
+    Place,
+    check_settled,
+    is_alive,
+    kill,
+    processes_of,
+    wait_gone,
+)
+from tests.helpers import PYTHON, ROOT, clean_environment, wait_until
 
 SHORT_GRACE = {"CONDUCTOR_STOP_GRACE": "0.3"}
 LONG_GRACE = {"CONDUCTOR_STOP_GRACE": "600"}
@@ -174,24 +183,39 @@ def test_without_its_supervisor_a_run_is_stopped_by_who_asks(place: Place) -> No
     assert (run.text("status"), run.number("exit_code")) == ("failed", 143)
 
 
+def test_what_looks_for_processes_does_not_find_itself() -> None:
+    """A run that is stopped from within: `ps` then is of its group, and new at each look."""
+    code = "from lib import procs; import os; print(procs.members('run_x', os.getpgrp(), ()))"
+    done = subprocess.run(
+        [*PYTHON, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"],
+        env=clean_environment({"CONDUCTOR_PORTABLE": "1", "JRUN_ID": "run_x"}),
+        capture_output=True, start_new_session=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"[]\n", b"")
+
+
 # -- child runs ------------------------------------------------------------------------
 
 
-def start_family(place: Place, how: str, env: dict[str, str]) -> tuple[Live, runs.Run]:
-    place.script("trap 'echo child saved; exit 7' TERM; touch ready; while :; do sleep 0.02; done",
-                 "child.md")  # fmt: skip
+def start_family(place: Place, how: str, env: dict[str, str]) -> tuple[Live, runs.Run, Gate]:
+    """A run, and a child run whose agent, when told to end, does so at the gate."""
+    gate = place.gate()
+    saving = f"touch told; read -r _ <{gate.path.name}; echo child saved; exit 7"
+    place.script(f"trap '{saving}' TERM; touch ready; while :; do sleep 0.02; done", "child.md")
     place.script(f"{how} '{ROOT}/run-agent.py' shell . child.md >/dev/null 2>&1 & wait; sleep 600")
     live = place.start("shell", ".", "prompt.md", env=env)
     wait_ready(place)
     [child] = [run for run in place.all_runs() if run.text("parent_run_id")]
-    return live, child
+    return live, child, gate
 
 
 @pytest.mark.parametrize("how", ["", "setsid -w", "nohup"])
 def test_stopping_a_run_stops_its_child_runs_with_all_their_grace(place: Place, how: str) -> None:
-    live, child = start_family(place, how, LONG_GRACE)
+    live, child, gate = start_family(place, how, LONG_GRACE)
     live.signal(signal.SIGTERM)
+    wait_until((place.cwd / "told").exists, what="the signal to reach the child's agent")
     live.end()
+    gate.open()
     wait_until(lambda: runs.read(child.path).text("status") != "running", what="the child's end")
     wait_until(lambda: not os.path.exists(child.file(runs.LOCK)), what="the child's marks to go")
     run = check_settled(place, child.path)
@@ -201,7 +225,7 @@ def test_stopping_a_run_stops_its_child_runs_with_all_their_grace(place: Place, 
 
 
 def test_a_child_run_without_supervisor_is_stopped_with_its_parent(place: Place) -> None:
-    live, child = start_family(place, "setsid", SHORT_GRACE)
+    live, child, _ = start_family(place, "setsid", SHORT_GRACE)
     kill(child.number("supervisor_pid"))
     wait_until(lambda: not runs.is_held(child), what="the end of the child's supervisor")
     assert processes_of(child.run_id)

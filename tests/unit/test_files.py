@@ -120,3 +120,13 @@ def test_waiting_says_whether_it_came_true() -> None:
     left = [False, False, True]
     assert files.wait_for(lambda: left.pop(0), 5, 0.001) is True
     assert files.wait_for(lambda: False, 0.01, 0.001) is False
+
+
+@pytest.mark.parametrize("use", ["read_text", "read_tail", "append_line", "is_locked", "open_lock"])
+def test_a_pipe_in_the_place_of_a_file_blocks_nobody(tmp_path: Path, use: str) -> None:
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    arguments = {"read_tail": (10,), "append_line": ("line",)}.get(use, ())
+
+    with pytest.raises(OSError, match=r"not a regular file|No such device"):
+        getattr(files, use)(pipe, *arguments)

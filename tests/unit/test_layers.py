@@ -31,7 +31,7 @@ HOT = [
     "yamlio", "paths", "bus", "procs", "runs", "agents", "agents._render", "agents.base",
     *(f"agents.{name}" for name in agents.types()), "config", "supervisor", "runner", "cli", "commands.run_agent", "commands.bus_append",
 ]  # fmt: skip
-CHEAP = {"__future__", "os", "sys", "time", "errno", "fcntl", "select", "_signal"}
+CHEAP = {"__future__", "os", "stat", "sys", "time", "errno", "fcntl", "select", "_signal"}
 FOREIGN_YAML = ("yamlforeign", "yaml")  # the one module that imports a package, and which
 
 
