@@ -1,9 +1,12 @@
 #!/usr/bin/env -S python3 -S -E
 """run-all-tasks - run a plan; the code is in lib/commands/run_all_tasks.py."""
 
+import _signal
 import os
 import sys
 
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until cli.run can tell it in a line
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from lib.commands.run_all_tasks import main

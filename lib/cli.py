@@ -8,6 +8,7 @@ for every message.)
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -262,10 +263,19 @@ def run(
     os._exit(code)
 
 
+def _catch_interrupts() -> None:
+    """Ctrl-C is an exception from here on; before, while modules load, it just ended the script."""
+    import _signal
+
+    if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+
+
 def _run(command: Command, action: Callable[[Values], int], arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     _prepare_streams()
     try:
+        _catch_interrupts()
         values = parse(command, arguments)
         if values.flag("help"):
             sys.stdout.write(help_text(command))
@@ -287,6 +297,8 @@ def _run(command: Command, action: Callable[[Values], int], arguments: Sequence[
         code = _report(command, str(error), error.exit_code, debug)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where += "; free some space and start it again"
         code = _report(command, f"{error.strerror or error}{where}", EXIT_FAILED, debug)
     except Exception as error:  # noqa: BLE001 - the outermost frame: nothing is swallowed
         text = f"bug: {type(error).__name__}: {error}; run it again with --debug to see where"
@@ -323,6 +335,9 @@ def _report(command: Command, text: str, code: int, debug: bool) -> int:
 
     try:
         sys.stdout.flush()
+    except OSError:
+        pass  # a full disk or a dead terminal behind it: that must not silence the reason
+    try:
         for line in redact.for_terminal(redact.text(text)).split("\n"):
             sys.stderr.write(f"{command.name}: {line}\n")
         sys.stderr.flush()

@@ -78,6 +78,9 @@ def load(option: str | None = None) -> Config:
         token = options.get("token")
         if isinstance(token, str):
             redact.add_tokens([token])
+        variables = options.get("env")
+        if isinstance(variables, dict):
+            redact.add_tokens(redact.known_tokens({str(k): str(v) for k, v in variables.items()}))
     return config
 
 

@@ -122,12 +122,13 @@ def remove_temporaries(folder: str) -> None:
             remove(os.path.join(folder, name))
 
 
-def open_regular(path: str, flags: int, mode: int = 0o600) -> int:
-    """A descriptor of a regular file; OSError for anything else.
+def open_regular(path: str, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a regular file; OSError for a link, a FIFO and the like.
 
-    A pipe that somebody put in the place of a file would block its opener for ever.
+    For what an agent may have put something else in the place of: opening a
+    FIFO would wait for its other end.
     """
-    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(errno.EINVAL, "not a regular file", path)
@@ -136,7 +137,7 @@ def open_regular(path: str, flags: int, mode: int = 0o600) -> int:
 
 def read_text(path: str, limit: int | None = None) -> str:
     """The file as UTF-8 with replacement; at most `limit` bytes of it."""
-    with open(open_regular(path, os.O_RDONLY), "rb") as file:
+    with open(path, "rb") as file:
         return file.read(-1 if limit is None else limit).decode("utf-8", "replace")
 
 

@@ -167,7 +167,10 @@ def _output(command: list[str]) -> tuple[str, int]:
         os.close(write_end)
     with open(read_end, "rb") as pipe:
         data = pipe.read()
-    os.waitpid(pid, 0)
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # who ignores SIGCHLD, as the spawner does, has it reaped by the kernel
     return data.decode("utf-8", "replace"), pid
 
 
@@ -342,23 +345,15 @@ def end_all(find: Finder, grace_seconds: float = LEFTOVER_GRACE_SECONDS) -> int:
     rest = first
     while rest and time.monotonic() < limit:
         time.sleep(0.02)
-        reap_all()
         rest = find()
     rounds = 0
     while rest and rounds < 100:
         for process in rest:
             send(process, SIGKILL)
         time.sleep(0.01)
-        reap_all()
         rest = find()
         rounds += 1
     return len(first)
-
-
-def reap_all() -> None:
-    """Reap every ended child that nobody else waits for."""
-    while (ended := reap()) is not None and ended[0]:
-        pass
 
 
 def exit_code(status: int) -> int:

@@ -33,8 +33,9 @@ GUARD_DESCRIPTORS = 5  # stdin, stdout, stderr, 3: the pid comes out, 4: the wor
 # becomes the agent: the supervisor gives it once the pid is on disk.  When
 # that was killed before, nobody can give it any more, so that a run without a
 # pid in its record has no agent, and will never have one.  The exit code is one
-# write of the shell itself; its line feed tells that it is whole.  (A rename
-# takes a process of its own, mv, and as long as the rest of the guard.)
+# write of the shell itself into a file that has its room already, for a full
+# disk; its line feed tells that it is whole.  (A rename takes a process of its
+# own, mv, and as long as the rest of the guard.)
 # $0 = run folder, $1 = working folder, then the agent's command line.
 GUARD = r"""trap : HUP INT QUIT TERM USR1 USR2
 cd "$1" || exit 126
@@ -43,7 +44,7 @@ shift
         read -r go <&4 && trap - PIPE && exec "$@" 3>&- 4<&-
     rm -f "$0/pid.txt"; exit 125' "$0" "$@"
 code=$?
-[ -e "$0/pid.txt" ] && echo $code >"$0/.exit-code"
+[ -e "$0/pid.txt" ] && echo $code 1<>"$0/.exit-code"
 exit $code
 """
 
@@ -162,7 +163,7 @@ def resolve_agent(config: Config, name: str) -> tuple[str, dict[str, object], st
 
 def read_prompt(path: str) -> bytes:
     """The prompt in a file; UserError for one that is missing, no file, empty or not UTF-8."""
-    shown = path
+    shown = path.replace("\n", "\\n")
     try:
         if os.path.isdir(path):
             raise UserError(f"prompt is a folder: {shown}; name the file in it")
@@ -196,7 +197,8 @@ def check_cwd(path: str) -> str:
     """The working folder as an absolute path; UserError when it is none."""
     folder = os.path.abspath(os.path.expanduser(path))
     if not os.path.isdir(folder):
-        raise UserError(f"working folder {folder} is not a folder; make it, or name another")
+        shown = folder.replace("\n", "\\n")
+        raise UserError(f"working folder {shown} is not a folder; make it, or name another")
     return folder
 
 
@@ -412,7 +414,8 @@ def _write_new(path: str, data: bytes) -> None:
 
 
 def _shown_command(command: list[str], run: runs.Run) -> str:
-    words = [word if len(word) <= 200 else word[:200] + "…" for word in command]
+    clean = [redact.text(word) for word in command]  # before the cut: half a token is not known
+    words = [word if len(word) <= 200 else word[:200] + "…" for word in clean]
     return f"{' '.join(words)} < {run.file(runs.PROMPT)}"
 
 
@@ -441,6 +444,7 @@ def _spawn(
     append = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     stdout = os.open(run.file(runs.STDOUT), append, 0o600)
     stderr = os.open(run.file(runs.STDERR), append, 0o600)
+    _write_new(run.file(runs.EXIT_CODE), b" " * 8)
     watch.pipe, pid_end = os.pipe()
     word_end, watch.word = os.pipe()
     # dup2 onto its own number would leave close-on-exec set: move such a
@@ -459,6 +463,11 @@ def _spawn(
             setsigmask=(),
             setsigdef=procs.RESET_SIGNALS,
         )
+    except ValueError as error:  # a NUL in a value, a "=" in a name
+        raise UserError(
+            f"the command or environment of agent {request.agent} cannot be passed on: {error}; "
+            "correct `env` and `command` in the config or the plan"
+        ) from None
     finally:
         for fd in sources:
             os.close(fd)

@@ -60,6 +60,11 @@ class Run:
         """The path of one of the run's files; from the folder, never from the record."""
         return os.path.join(self.path, name)
 
+    def read_text(self, name: str, limit: int) -> str:
+        """One of the run's files as text; OSError for anything but a regular file."""
+        with open(files.open_regular(self.file(name)), "rb") as file:
+            return file.read(limit).decode("utf-8", "replace")
+
     def text(self, key: str) -> str:
         value = self.record.get(key)
         return value if isinstance(value, str) else "" if value is None else str(value)
@@ -107,7 +112,9 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
     limit = time.monotonic() + patience_seconds
     while True:
         path = os.path.join(runs_dir, ids.run_name(time.time(), os.getpid(), task))
+        run = Run(path, {})
         try:
+            _mark(run)  # first: a folder without a mark would never be repaired
             os.mkdir(path, MODE)
         except FileExistsError:
             if time.monotonic() > limit:
@@ -122,8 +129,7 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
                 f"cannot make a run folder in {runs_dir}: {error.strerror}; "
                 "make it writable, or name another place with --runs-dir"
             ) from None
-        run = Run(path, {})
-        _mark(run)
+        _mark(run)  # and again: a repair in between has found a mark without a folder
         fd = files.open_lock(run.file(LOCK))
         files.lock(fd, RUN_LOCK_SECONDS, f"the run {run.run_id}")
         if not os.path.exists(run.file(RECORD)):
@@ -172,7 +178,7 @@ def write_record(run: Run, durable: bool = True) -> None:
 def read(path: str) -> Run:
     """The run in that folder; a record that cannot be read leaves `problem` set."""
     try:
-        text = files.read_text(os.path.join(path, RECORD), 4 << 20)
+        text = Run(path, {}).read_text(RECORD, 4 << 20)
     except FileNotFoundError:
         return Run(path, _legacy_record(path))
     except OSError as error:
@@ -189,7 +195,7 @@ def read(path: str) -> Run:
 def _legacy_record(path: str) -> Record:
     """What `cwd.txt` alone says of a run of the shell original; {} without it."""
     try:
-        text = files.read_text(os.path.join(path, CWD), 64 * 1024)
+        text = Run(path, {}).read_text(CWD, 64 * 1024)
     except OSError:
         return {}
     pairs = dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
@@ -254,6 +260,8 @@ def _subfolders(path: str) -> list[tuple[str, str]]:
 
 def find(runs_dir: str, wanted: str) -> Run:
     """The one run whose id contains `wanted`; an exact id wins; UserError for none or several."""
+    if not wanted:
+        raise UserError("no run named; give any unique part of its id")
     matches = [path for path in folders(runs_dir) if wanted in os.path.basename(path)]
     exact = [path for path in matches if os.path.basename(path) == wanted]
     if len(exact or matches) == 1:
@@ -268,8 +276,8 @@ def find(runs_dir: str, wanted: str) -> Run:
 def exit_code(run: Run) -> int | None:
     """The agent's exit code as the guard left it; None while there is none."""
     try:
-        text = files.read_text(run.file(EXIT_CODE), 16)
-        return int(text) if text.endswith("\n") else None
+        text, line_feed, _ = run.read_text(EXIT_CODE, 16).partition("\n")
+        return int(text) if line_feed else None
     except (OSError, ValueError):
         return None
 
@@ -280,7 +288,7 @@ def agent_pid(run: Run) -> int:
     if pid:
         return pid
     try:
-        return int(files.read_text(run.file(PID), 32))
+        return int(run.read_text(PID, 32))
     except (OSError, ValueError):
         return 0
 
@@ -289,11 +297,12 @@ def was_started(run: Run) -> bool:
     """Whether there is any trace of an agent in a run that has ended."""
     if not run.number("supervisor_pid") and run.record.get("pid"):
         return True  # written by the original, which makes no pid.txt
-    return any(files.size(run.file(name)) > 0 for name in (PID, EXIT_CODE, STDOUT))
+    traces = any(files.size(run.file(name)) > 0 for name in (PID, STDOUT))
+    return traces or exit_code(run) is not None
 
 
 def is_foreign(run: Run) -> bool:
-    """True when the record's pids mean nothing here: another host, boot aside, or namespace."""
+    """True when the record's pids mean nothing here: another host, or another pid namespace."""
     here = procs.machine()
     return any(run.text(key) and run.text(key) != here[key] for key in ("host", "pid_namespace"))
 
@@ -369,7 +378,7 @@ def _evidence(run: Run) -> State:
 def children(run: Run) -> list[tuple[int, str, str]]:
     """(supervisor's pid, its start time, run folder) of the child runs started in this run."""
     try:
-        text = files.read_text(run.file(CHILDREN), 1 << 20)
+        text = run.read_text(CHILDREN, 1 << 20)
     except OSError:
         return []
     rows = []

@@ -25,6 +25,7 @@ from lib import (
     paths,
     procs,
     prompts,
+    redact,
     runner,
     runs,
     state,
@@ -118,6 +119,8 @@ class Scheduler:
             for task in plan.tasks.values()
         }
         self.interrupts = 0
+        for task in plan.tasks.values():  # this process shows their stderr, too
+            redact.add_tokens(redact.known_tokens(task.env))
         self._stages = {stage.id: stage for stage in plan.stages}
         self._prompts = self._generate_prompts()
         self._merge_state(scope)
@@ -244,9 +247,11 @@ class Scheduler:
         for task_id in self.plan.tasks:
             if task_id in self.board.scope:
                 self._recover(task_id)
+        # A task that one recovered success released may itself have been recovered after that.
+        self.ready = {n: u for n, u in self.ready.items() if not (u.is_active or u.outcome)}
         self._queue(self.board.released())
         done = self.board.count(state.DONE)
-        text = f"plan {self.plan.project}: {len(self.board.scope)} tasks"
+        text = f"plan {self.plan.project}: {len(self.board.scope)} tasks to do"
         if done or self.active:
             text += f", {done} done before, {len(self.active)} still running"
         self._tell("INFO", text)
@@ -445,7 +450,8 @@ class Scheduler:
         )
 
     def _order(self, unit: Unit, **order: object) -> dict[str, object]:
-        return {**order, "pid_file": self._pid_file(unit)}
+        tokens = redact.known_tokens({})  # of the config and the plan: the spawner read neither
+        return {**order, "pid_file": self._pid_file(unit), "tokens": tokens}
 
     def _pid_file(self, unit: Unit) -> str:
         return os.path.join(self.settings.runs_dir, f"{unit.name}.pid")
@@ -471,7 +477,10 @@ class Scheduler:
             self._adopt(unit)
             return
         if not now.holder and (now.ended_unrecorded or os.path.exists(run.file(runs.LOCK))):
-            supervisor.repair(run.path)
+            try:
+                supervisor.repair(run.path)
+            except (UserError, OSError) as error:  # a full disk: looked at again until it is not
+                self.on_event(f"{unit.name}: its end cannot be recorded yet: {error}")
             run = runs.read(run.path)
             now = runs.state(run)
         # Whoever else holds it, or repairs it at this moment, will be done with it.
@@ -624,7 +633,7 @@ class Scheduler:
             was_closing = self._is_closing()
             self._queue(self.board.fail(task_id, reason))
             if self._is_closing() and not was_closing:
-                waiting = f"waiting for {len(self.active)} running"
+                waiting = f"waiting for {len(self.active)} running" if self.active else "none runs"
                 self.on_event(f"nothing new starts: {task_id} failed; {waiting}")
         for stage in self.board.ended_stages:
             self._tell("PROGRESS", f"stage {stage} ended")

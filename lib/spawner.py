@@ -182,6 +182,8 @@ def _supervise(order: dict[str, object], descriptors: list[int]) -> int:
     os.setsid()
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    tokens = order.get("tokens")
+    redact.add_tokens(tokens if isinstance(tokens, list) else ())
     path = str(order["run"])
     pid_file = str(order["pid_file"])
     run = runs.Run(path, {})
@@ -190,7 +192,10 @@ def _supervise(order: dict[str, object], descriptors: list[int]) -> int:
         if order.get("adopt"):
             _write_pid(pid_file)
             run = runs.read(path)
-            code = supervisor.adopt(run, lock, detached=True).run_to_end()
+            if (
+                run.text("status") == runs.RUNNING
+            ):  # else it was ended while the lock was waited for
+                code = supervisor.adopt(run, lock, detached=True).run_to_end()
         else:
             request = order["request"]
             assert isinstance(request, dict)

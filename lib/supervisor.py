@@ -13,6 +13,7 @@ first, then the record by rename, then the bus, then the marks (`pid.txt`,
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -39,6 +40,7 @@ STDERR_LINES = 50
 _ENDED = (runs.COMPLETED, runs.FAILED)
 _STOP_PATIENCE_SECONDS = 15.0  # beyond the grace, for what comes after it
 _REPAIR_SECONDS = 5.0
+_FULL_DISK_SECONDS = 10.0
 LINE_LIMIT = 500
 SIGNAL_NAMES = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 6: "SIGABRT", 9: "SIGKILL", 15: "SIGTERM"}
 
@@ -199,13 +201,22 @@ class Supervisor:
     def _open_files(self) -> None:
         if self._stdout >= 0:
             return
-        flags = os.O_RDONLY | os.O_CREAT
-        self._stdout = files.open_regular(self.run.file(runs.STDOUT), flags)
-        self._stderr = files.open_regular(self.run.file(runs.STDERR), flags)
+        self._stdout = self._open(runs.STDOUT, os.O_RDONLY)
+        self._stderr = self._open(runs.STDERR, os.O_RDONLY)
         # Rendered anew from the first byte: what an earlier supervisor had
         # not yet written cannot be known, and the raw output is all there.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-        self._transcript = files.open_regular(self.run.file(runs.TRANSCRIPT), flags)
+        self._transcript = self._open(runs.TRANSCRIPT, os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
+
+    def _open(self, name: str, flags: int) -> int:
+        """One of the run's files; what an agent put in its place is moved aside."""
+        path = self.run.file(name)
+        try:
+            return files.open_regular(path, flags | os.O_CREAT)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EACCES):
+                raise
+        os.rename(path, f"{path}.{time.time_ns()}")
+        return files.open_regular(path, flags | os.O_CREAT)
 
     def _close_files(self) -> None:
         ours = (self._stdout, self._stderr, self._transcript, self.pipe, self.word, self.lock)
@@ -306,6 +317,8 @@ class Supervisor:
     def _answer_signals(self, numbers: list[int]) -> None:
         for number in numbers:
             name = SIGNAL_NAMES.get(number, str(number))
+            if self.stop_reason and number == wakeup.SIGHUP:
+                continue  # a closing terminal sends it twice: by its shell, and by the kernel
             if self.stop_reason:
                 self.kill_at = time.monotonic()  # asked a second time: no more grace
                 self._signal_children(0)
@@ -406,6 +419,7 @@ class Supervisor:
         if not self.run.record.get("keep_background"):
             self._end_leftovers()
         faults.point("run-agent-ended")
+        os.makedirs(self.run.path, runs.MODE, exist_ok=True)  # an agent can remove its own folder
         self._drain_output()
         status, reason = judge(code, self.reader.outcome, self.reader.understood, self.stop_reason)
         if code not in (None, 0) and not reason:
@@ -417,14 +431,32 @@ class Supervisor:
             reason = self.stop_reason
         if reason == runs.SUPERVISOR_LOST and not runs.was_started(self.run):
             reason = runs.NEVER_STARTED  # taken over while its guard was giving up
-        _write_output(self.run, self.reader.outcome.final_text)
-        faults.point("run-output-written")
-        self._record_end(code, status, reason)
+        self._write_when_possible(code, status, reason)
         if status == runs.COMPLETED:
             return 0
         if self.stop_reason:
             return self.stop_code
         return code or EXIT_FAILED
+
+    def _write_when_possible(self, code: int | None, status: str, reason: str) -> None:
+        """Write answer and record; on a full disk try for a while, and leave the rest to repair."""
+        limit = time.monotonic() + _FULL_DISK_SECONDS
+        while True:
+            try:
+                _write_output(self.run, self.reader.outcome.final_text)
+                faults.point("run-output-written")
+                self._record_end(code, status, reason)
+            except OSError as error:
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                if full and time.monotonic() < limit:
+                    time.sleep(0.5)
+                    continue
+                if self.guard_status is None:
+                    raise  # this is a repair: whoever began it tells
+                text = f"its end cannot be recorded: {error}; mend that, then run any command again"
+                self.run.record["error_summary"] = one_line(text)
+                log(self.run, text)
+            return
 
     def _exit_code(self) -> int | None:
         """The agent's exit code by the best witness; None when nobody can know it."""
@@ -521,7 +553,7 @@ def _reason_of_code(run: runs.Run, code: int) -> str:
         number = code - EXIT_SIGNAL
         hint = " (out of memory?)" if number == procs.SIGKILL else ""
         return f"ended by {SIGNAL_NAMES[number]}{hint}"
-    lines = [line for line in _stderr_lines(run) if line.strip()]
+    lines = [line for line in stderr_tail(run) if line.strip()]
     last = f": {lines[-1].strip()}" if lines else ""
     return f"agent exited with code {code}{last}"
 
@@ -553,12 +585,14 @@ def note_once(run: runs.Run, key: str, value: str) -> None:
     The agent may have made anything of that file: the run ends all the same.
     """
     try:
-        path = run.file(runs.CWD)
-        text = files.read_text(path, 1 << 20) if os.path.exists(path) else ""
-        if f"\n{key}=" not in text:
+        text = run.read_text(runs.CWD, 1 << 20)
+    except OSError:
+        text = ""
+    if f"\n{key}=" not in text:
+        try:
             note(run, {key: value})
-    except OSError as error:
-        log(run, f"{key} could not be noted in {runs.CWD}: {error}")
+        except OSError as error:
+            log(run, f"{key} could not be noted in {runs.CWD}: {error}")
 
 
 def post(run: runs.Run, kind: str, body: str, durable: bool = True) -> None:
@@ -618,19 +652,20 @@ def announce_end(run: runs.Run) -> None:
         f"{word} task={run.text('task_id')} agent={agent} exit={run.text('exit_code')} "
         f"run={run.run_id}: {run.text('error_summary')}"
     )
-    lines = _stderr_lines(run)
+    lines = stderr_tail(run)
     tail = ["", f"## stderr (last {STDERR_LINES} lines)", *[f"    {line}" for line in lines]]
     post(run, "RUN_CRASH", "\n".join([first, *where, *(tail if lines else [])]))
 
 
-def _stderr_lines(run: runs.Run, count: int = STDERR_LINES) -> list[str]:
-    lines = files.last_lines(run.file(runs.STDERR), count)
-    return [redact.for_terminal(redact.text(line))[:LINE_LIMIT] for line in lines]
+def stderr_tail(run: runs.Run, count: int = STDERR_LINES) -> list[str]:
+    """The last lines of the agent's stderr, redacted and harmless; none of what is no file."""
+    from lib import shown
 
-
-def stderr_tail(run: runs.Run, count: int) -> list[str]:
-    """The last lines of the agent's stderr, redacted and harmless."""
-    return _stderr_lines(run, count)
+    try:
+        lines = shown.tail(run.file(runs.STDERR), count)
+    except (UserError, OSError):
+        return []
+    return [line[:LINE_LIMIT] for line in lines]
 
 
 def clear_marks(run: runs.Run) -> None:
@@ -860,9 +895,11 @@ def _end_supervisor(run: runs.Run) -> None:
     files.wait_for(lambda: _supervisor_of(run) is not None or is_free(), 2.0, 0.01)
     process = _supervisor_of(run)
     if process is not None:
-        procs.send(process, procs.SIGTERM)
-        if files.wait_for(is_free, patience, 0.02):
-            return
+        # Its own grace may be longer than ours: asked again, it gives up the rest of it.
+        for seconds in (stop_grace(), _STOP_PATIENCE_SECONDS):
+            procs.send(process, procs.SIGTERM)
+            if files.wait_for(is_free, seconds, 0.02):
+                return
         procs.send(process, procs.SIGKILL)
     os.close(_take_lock(run, patience))
 

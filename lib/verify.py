@@ -141,7 +141,10 @@ def unmet_expectation(task: Task, run: runs.Run) -> str:
             return f"expected file was not written by this run: {expected.path}"
     pattern = task.expect.output
     if pattern is not None:
-        output = files.read_text(run.file(runs.OUTPUT), MAX_OUTPUT_BYTES)
+        try:
+            output = run.read_text(runs.OUTPUT, MAX_OUTPUT_BYTES)
+        except OSError as error:  # a check, or what the agent left behind, may have removed it
+            return f"output.md cannot be read: {error.strerror}"
         if not re.search(pattern, output):
             return f"output.md does not match the expected pattern {pattern!r}"
     return ""

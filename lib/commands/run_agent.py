@@ -106,7 +106,10 @@ def run_agent(values: Values) -> int:
 
         _say(json.dumps(record.record, ensure_ascii=False) + "\n")
     elif code and record.text("error_summary"):
-        sys.stderr.write(f"{COMMAND.name}: {record.text('error_summary')}\n")
+        try:
+            sys.stderr.write(f"{COMMAND.name}: {record.text('error_summary')}\n")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nobody listens; the code still tells
     return code
 
 
@@ -115,7 +118,7 @@ def _say(text: str) -> None:
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except OSError:  # a closed pipe, or the EIO of a closed terminal
+    except OSError:  # EPIPE; EIO of a closed terminal
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from lib import listing, procs, runs, supervisor
+from lib import config, listing, procs, runs, supervisor
 from lib.cli import Command, Option, Values, run
 from lib.errors import EXIT_BUG, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, UsageError, UserError
 
@@ -58,6 +58,7 @@ def stop_run(values: Values) -> int:
     names = values.items("run")
     if bool(names) == values.flag("all"):
         raise UsageError("name a RUN or more, or --all, but not both; see --help")
+    _learn_tokens()
     folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
     supervisor.repair_all(folder)
     if names:
@@ -68,6 +69,14 @@ def stop_run(values: Values) -> int:
         if not chosen:
             _tell("no run is running")
     return _stop_all({record.path: record for record in chosen})
+
+
+def _learn_tokens() -> None:
+    """A run that is taken over is rendered anew, and what it printed redacted here."""
+    try:
+        config.load()
+    except (UserError, OSError):
+        pass  # a broken config must not keep anybody from stopping a run
 
 
 def _stop_all(chosen: dict[str, runs.Run]) -> int:

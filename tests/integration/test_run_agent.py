@@ -594,3 +594,26 @@ def test_an_agent_that_puts_a_pipe_in_the_place_of_a_file_ends_like_any_other(pl
     path = Path(place.only_run().path)
     assert (path / "transcript.md").read_text() == "done\n"
     assert (path / "output.md").read_text() == "done\n"
+
+
+def test_a_nul_in_the_configured_environment_is_a_mistake_and_no_bug(place: Place) -> None:
+    config = place.folder / "nul.yaml"
+    config.write_text('agents:\n  shell: {env: {A: "x\\0y"}}\n')
+
+    done = place.run("shell", ".", "--prompt", "```sh\ntrue\n```", "--config", str(config))
+
+    assert done.returncode == 1
+    assert "agent shell cannot be passed on" in done.stderr
+    assert "bug" not in done.stderr
+    assert place.only_run().text("status") == runs.FAILED
+
+
+def test_the_exit_code_tells_also_when_nobody_reads_what_is_printed(place: Place) -> None:
+    place.script("exit 3")
+    with place.popen("shell", ".", "prompt.md") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stderr.close()
+
+        assert process.wait() == 3

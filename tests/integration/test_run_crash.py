@@ -196,8 +196,8 @@ def test_runs_at_all_stages_are_repaired_at_once_and_one_broken_one_hinders_none
         )
     killed = place.all_runs()
     broken = next(run for run in killed if run.run_id.endswith("run-agent-ended"))
-    Path(broken.file("transcript.md")).unlink()
-    Path(broken.file("transcript.md")).mkdir()
+    Path(broken.file("pid.txt")).unlink()
+    Path(broken.file("pid.txt")).mkdir()
     gone = place.runs_dir / ".active" / "run_20200101-000000-1"
     gone.touch()
     for run in killed:

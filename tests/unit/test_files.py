@@ -122,7 +122,7 @@ def test_waiting_says_whether_it_came_true() -> None:
     assert files.wait_for(lambda: False, 0.01, 0.001) is False
 
 
-@pytest.mark.parametrize("use", ["read_text", "read_tail", "append_line", "is_locked", "open_lock"])
+@pytest.mark.parametrize("use", ["read_tail", "append_line", "is_locked", "open_lock"])
 def test_a_pipe_in_the_place_of_a_file_blocks_nobody(tmp_path: Path, use: str) -> None:
     pipe = str(tmp_path / "pipe")
     os.mkfifo(pipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
@@ -117,3 +118,19 @@ def test_a_place_has_a_host_and_stays_the_same() -> None:
 @pytest.mark.parametrize(("status", "code"), [(0, 0), (3 << 8, 3), (15, 143), (9, 137)])
 def test_a_wait_status_is_told_as_a_shell_does(status: int, code: int) -> None:
     assert procs.exit_code(status) == code
+
+
+def test_ending_the_members_of_a_run_leaves_other_children_to_those_who_wait_for_them() -> None:
+    other = subprocess.Popen(["sh", "-c", "exit 7"])
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+    member = subprocess.Popen(["sleep", "60"])
+    row = procs.look_up(member.pid)
+    assert row is not None
+
+    ended = procs.end_all(
+        lambda: [row] if procs.is_alive(row.pid, row.start) else [], grace_seconds=1.0
+    )
+
+    assert ended == 1
+    assert other.wait() == 7
+    assert member.wait() < 0
