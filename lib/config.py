@@ -21,7 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEFAULT_TIMEOUT = 0.0
 _SECTIONS = ("agents", "defaults", "api", "storage", "webhook")
 _MAX_BYTES = 4 << 20
 

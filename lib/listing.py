@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 START_DELAY_NS = 60 * ids.NANOSECONDS  # at most so long after its folder was made a run starts
 STATUSES = (runs.RUNNING, runs.COMPLETED, runs.FAILED, runs.UNKNOWN)
 UNSTAMPED = "~"  # sorts above every stamp: a name that tells no time must always be looked at
-REASON_LIMIT = 500
 
 
 class Row:
@@ -240,12 +239,6 @@ def cost(run: runs.Run) -> str:
     value = run.record.get("cost_usd")
     known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
     return f"${value:.4f}" if known else "-"
-
-
-def harmless(text: str) -> str:
-    """`text` as one redacted line that a terminal can show."""
-    line = " ".join(redact.for_terminal(redact.text(text)).split())
-    return line if len(line) <= REASON_LIMIT else line[: REASON_LIMIT - 1] + "…"
 
 
 def as_dict(row: Row) -> dict[str, object]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from re import Match, Pattern
 
 MARK = "[REDACTED]"
+LINE_LIMIT = 500  # characters of a line made of somebody else's text
 MIN_TOKEN = 8  # characters; a shorter value would redact ordinary words
 HOLD_LIMIT = 64 * 1024  # characters of an unfinished line that a Stream keeps at most
 MAX_TOKEN = 8 * 1024  # no token is longer
@@ -377,3 +378,9 @@ def _without_sequences(s: str) -> str:
     other = r"[ -/]*+[0-~]?"
     c1 = r"\x9b[0-?]*+[ -/]*+[@-~]?|\x9d[^\x07\x1b\x9c\n]*+(?:\x07|\x1b\\|\x9c)?"
     return re.sub(rf"\x1b(?:{control}|{string}|{other})|{c1}", "\u241b", s)
+
+
+def one_line(s: str, limit: int = LINE_LIMIT) -> str:
+    """`s` as one redacted line of bounded length that a terminal can show."""
+    line = " ".join(for_terminal(text(s)).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

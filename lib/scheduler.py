@@ -543,7 +543,7 @@ class Scheduler:
             self.on_event(f"succeeded {unit.name} ({time.monotonic() - unit.started:.1f} s)")
             self._conclude(unit.task.id)
             return
-        why = supervisor.one_line(reason)
+        why = redact.one_line(reason)
         attempt["why"] = why
         unit.failures += 1
         if self.interrupts > 1:  # stopped, not failed: the next start tries it again
@@ -736,11 +736,8 @@ class Scheduler:
 
 def _signal_supervisor(path: str, number: int) -> bool:
     """Signal the supervisor that a run's record names, if it is still that process."""
-    run = runs.read(path)
-    process = procs.look_up(run.number("supervisor_pid"))
-    if process is None or process.start != run.text("supervisor_start"):
-        return False
-    return procs.send(process, number)
+    process = supervisor.supervisor_of(path)
+    return process is not None and procs.send(process, number)
 
 
 def _void_verdicts(entry: TaskState) -> None:

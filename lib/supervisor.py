@@ -41,7 +41,6 @@ _ENDED = (runs.COMPLETED, runs.FAILED)
 _STOP_PATIENCE_SECONDS = 15.0  # beyond the grace, for what comes after it
 _REPAIR_SECONDS = 5.0
 _FULL_DISK_SECONDS = 10.0
-LINE_LIMIT = 500
 SIGNAL_NAMES = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 6: "SIGABRT", 9: "SIGKILL", 15: "SIGTERM"}
 
 
@@ -454,7 +453,7 @@ class Supervisor:
                 if self.guard_status is None:
                     raise  # this is a repair: whoever began it tells
                 text = f"its end cannot be recorded: {error}; mend that, then run any command again"
-                self.run.record["error_summary"] = one_line(text)
+                self.run.record["error_summary"] = redact.one_line(text)
                 log(self.run, text)
             return
 
@@ -518,7 +517,7 @@ class Supervisor:
         record["exit_code"] = -1 if code is None else code
         record["status"] = status
         if reason:
-            record["error_summary"] = one_line(reason)
+            record["error_summary"] = redact.one_line(reason)
         runs.write_record(self.run)
         faults.point("run-ended")
         note_once(self.run, "EXIT_CODE", str(record["exit_code"]))
@@ -556,12 +555,6 @@ def _reason_of_code(run: runs.Run, code: int) -> str:
     lines = [line for line in stderr_tail(run) if line.strip()]
     last = f": {lines[-1].strip()}" if lines else ""
     return f"agent exited with code {code}{last}"
-
-
-def one_line(text: str, limit: int = LINE_LIMIT) -> str:
-    """`text` as one harmless, redacted line of bounded length."""
-    line = " ".join(redact.for_terminal(redact.text(text)).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def _duration(seconds: float) -> str:
@@ -624,7 +617,7 @@ def post(run: runs.Run, kind: str, body: str, durable: bool = True) -> None:
 def log(run: runs.Run, text: str) -> None:
     """A line in the run's supervisor.log, which exists only when something went wrong."""
     try:
-        files.append_line(run.file("supervisor.log"), f"{ids.rfc3339()} {one_line(text)}")
+        files.append_line(run.file("supervisor.log"), f"{ids.rfc3339()} {redact.one_line(text)}")
     except OSError:
         pass
 
@@ -665,7 +658,7 @@ def stderr_tail(run: runs.Run, count: int = STDERR_LINES) -> list[str]:
         lines = shown.tail(run.file(runs.STDERR), count)
     except (UserError, OSError):
         return []
-    return [line[:LINE_LIMIT] for line in lines]
+    return [line[: redact.LINE_LIMIT] for line in lines]
 
 
 def clear_marks(run: runs.Run) -> None:
@@ -892,8 +885,8 @@ def _end_supervisor(run: runs.Run) -> None:
     def is_free() -> bool:
         return not runs.is_held(run)
 
-    files.wait_for(lambda: _supervisor_of(run) is not None or is_free(), 2.0, 0.01)
-    process = _supervisor_of(run)
+    files.wait_for(lambda: supervisor_of(run.path) is not None or is_free(), 2.0, 0.01)
+    process = supervisor_of(run.path)
     if process is not None:
         # Its own grace may be longer than ours: asked again, it gives up the rest of it.
         for seconds in (stop_grace(), _STOP_PATIENCE_SECONDS):
@@ -904,9 +897,9 @@ def _end_supervisor(run: runs.Run) -> None:
     os.close(_take_lock(run, patience))
 
 
-def _supervisor_of(run: runs.Run) -> procs.Process | None:
+def supervisor_of(path: str) -> procs.Process | None:
     """The living supervisor that the record names now; a starting run names none yet."""
-    record = runs.read(run.path)
+    record = runs.read(path)
     process = procs.look_up(record.number("supervisor_pid"))
     return process if process and process.start == record.text("supervisor_start") else None
 

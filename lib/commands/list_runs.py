@@ -153,4 +153,4 @@ def _cells(row: listing.Row) -> list[str]:
         listing.cost(record),
         "" if state.status == runs.RUNNING else state.reason,
     ]
-    return [listing.harmless(cell) for cell in cells]
+    return [redact.one_line(cell) for cell in cells]

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from lib import files, listing, runs, shown
+from lib import files, listing, redact, runs, shown
 from lib.cli import Command, Option, Values, run
 from lib.errors import EXIT_FAILED, EXIT_OK, UsageError, UserError
 from lib.textual import duration, table
@@ -113,7 +113,7 @@ def _show_overview(folder: str, row: listing.Row, count: int) -> None:
     _say("".join(f"{line}\n" for line in table(_facts(folder, row))))
     for name in OVERVIEW:
         path = row.run.file(name)
-        _say(f"\n==> {listing.harmless(path)} <==\n")
+        _say(f"\n==> {redact.one_line(path)} <==\n")
         try:
             exists = files.size(path) > 0
             if exists:
@@ -151,7 +151,7 @@ def _facts(folder: str, row: listing.Row) -> list[list[str]]:
     }
     if state.status == runs.RUNNING:
         facts["exit code"] = ""
-    shown_facts = {name: listing.harmless(value) for name, value in facts.items()}
+    shown_facts = {name: redact.one_line(value) for name, value in facts.items()}
     return [[name, value] for name, value in shown_facts.items() if value not in ("", "-")]
 
 
@@ -201,4 +201,4 @@ def _follow(record: runs.Run, name: str, count: int) -> int:
 
 
 def _tell(text: str) -> None:
-    sys.stderr.write(f"{COMMAND.name}: {listing.harmless(text)}\n")
+    sys.stderr.write(f"{COMMAND.name}: {redact.one_line(text)}\n")

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from lib import config, listing, procs, runs, supervisor
+from lib import config, listing, procs, redact, runs, supervisor
 from lib.cli import Command, Option, Values, run
 from lib.errors import EXIT_BUG, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, UsageError, UserError
 
@@ -129,7 +129,7 @@ def _fork(record: runs.Run) -> int:
 
 def _stop(record: runs.Run) -> int:
     how = supervisor.stop(record.path)
-    name = listing.harmless(record.run_id)
+    name = redact.one_line(record.run_id)
     text = f"stopped {name}\n" if how == "stopped" else f"{name} had already ended\n"
     try:
         sys.stdout.write(text)
@@ -148,5 +148,5 @@ def _judge(record: runs.Run, status: int) -> int:
 
 
 def _tell(text: str) -> None:
-    sys.stderr.write(f"{COMMAND.name}: {listing.harmless(text)}\n")
+    sys.stderr.write(f"{COMMAND.name}: {redact.one_line(text)}\n")
     sys.stderr.flush()

@@ -150,11 +150,11 @@ def test_the_grace_comes_from_the_environment(
 
 def test_a_reason_is_one_short_harmless_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redact, "_own", ["secret-token-1"])
-    shown = supervisor.one_line("bad\n\x1b[31m  thing: secret-token-1 " + "x" * 900)
+    shown = redact.one_line("bad\n\x1b[31m  thing: secret-token-1 " + "x" * 900)
     assert "\n" not in shown
     assert "\x1b" not in shown
     assert "bad ␛ thing: [REDACTED] x" in shown
-    assert len(shown) == supervisor.LINE_LIMIT
+    assert len(shown) == redact.LINE_LIMIT
 
 
 def test_a_value_is_noted_once_and_on_one_line(tmp_path: Path) -> None:
