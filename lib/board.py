@@ -25,7 +25,7 @@ class Board:
         self.scope = frozenset(scope)
         self.keep_going = keep_going
         self.failed_task = ""  # the critical task whose failure lets nothing new start
-        self.dirty = True  # something changed that has not been saved
+        self.changed: set[str] = set()  # tasks whose change has not been saved
         self.ended_stages: list[str] = []  # to be told, and then cleared, by the caller
         self._links = depends(plan)
         self._open_needs = {
@@ -44,16 +44,16 @@ class Board:
     def is_complete(self) -> bool:
         return self.count(state.DONE) == len(self.scope)
 
-    def set(self, task_id: str, new: str, why: str = "") -> None:
-        """Note where a task stands now, and why in one sentence."""
+    def set(self, task_id: str, new: str, why: str = "", until: str = "") -> None:
+        """Note where a task stands now, why in one sentence, and until when if that is known."""
         entry = self.tasks[task_id]
-        entry.state, entry.why = new, why
+        entry.state, entry.why, entry.until = new, why, until
         self.touch(task_id)
 
     def touch(self, task_id: str) -> None:
         """Say that something about a task has changed."""
         self.tasks[task_id].changed()
-        self.dirty = True
+        self.changed.add(task_id)
 
     def released(self) -> list[str]:
         """Every task that may start, in plan order."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 import yaml
 
-from lib import state
+from lib import files, state
 from lib.errors import UserError
 from lib.state import PlanState, TaskState
 
@@ -24,7 +25,7 @@ def saved(runs_dir: Path) -> PlanState:
     entry.state, entry.why, entry.digest, entry.prompt_sha256 = "failed", "it broke", "d", "s"
     entry.attempts = [{"unit": "a", "run": "run_1", "exit_code": 3, "result": "failed"}]
     plan_state.tasks = {"a": entry, "b": TaskState()}
-    plan_state.save()
+    plan_state.finish()
     plan_state.close()
     return plan_state
 
@@ -55,7 +56,7 @@ def test_hostile_text_comes_back_or_is_replaced_and_stays_readable(tmp_path: Pat
     entry.why = HOSTILE
     entry.changed()
     plan_state.header["plan"] = f"/x/{HOSTILE}"
-    plan_state.save()
+    plan_state.finish()
 
     [why] = {read.why for read in [state.read(plan_state.path)["a"]]}
     assert why == HOSTILE.replace("\udcff", "\ufffd")
@@ -65,9 +66,28 @@ def test_hostile_text_comes_back_or_is_replaced_and_stays_readable(tmp_path: Pat
 def test_a_plan_without_tasks_can_be_saved_and_read(tmp_path: Path) -> None:
     plan_state = saved(tmp_path)
     plan_state.tasks = {}
-    plan_state.save()
+    plan_state.finish()
 
     assert state.read(plan_state.path) == {}
+
+
+def test_a_large_state_is_read_like_a_small_one_also_when_a_person_has_edited_it(
+    tmp_path: Path,
+) -> None:
+    plan_state = saved(tmp_path)
+    entry = plan_state.tasks["a"]
+    plan_state.tasks.update({f"task {n} {HOSTILE}": entry for n in range(1000)})
+    plan_state.finish()
+    path = Path(plan_state.path)
+    wanted = as_data(state.read(str(path)))
+
+    path.write_text(path.read_text().replace("tasks:\n", "# a remark\ntasks: # mine\n"))
+
+    assert len(wanted) == 1002
+    assert as_data(state.read(str(path))) == wanted
+    path.write_text(path.read_text().replace("complete: true\n", ""))
+    with pytest.raises(UserError, match="it is not whole"):
+        state.read(str(path))
 
 
 def test_a_change_is_written_once_it_is_told_of(tmp_path: Path) -> None:
@@ -75,9 +95,166 @@ def test_a_change_is_written_once_it_is_told_of(tmp_path: Path) -> None:
     entry = plan_state.tasks["b"]
     entry.state = "done"
     entry.changed()
-    plan_state.save()
+    plan_state.finish()
 
     assert state.read(plan_state.path)["b"].state == "done"
+
+
+def started(runs_dir: Path) -> PlanState:
+    """The state of a plan under way: locked, with a journal."""
+    saved(runs_dir)
+    plan_state = PlanState(str(runs_dir), "p")
+    plan_state.lock()
+    plan_state.load()
+    plan_state.replace()
+    return plan_state
+
+
+def change(plan_state: PlanState, name: str, where: str) -> None:
+    entry = plan_state.tasks.setdefault(name, TaskState())
+    entry.state, entry.until = where, "2026-01-02T03:04:05Z"
+    entry.changed()
+
+
+def test_a_change_is_one_line_of_the_journal_and_part_of_what_is_read(tmp_path: Path) -> None:
+    plan_state = started(tmp_path)
+    yaml_before = Path(plan_state.path).read_bytes()
+    change(plan_state, "b", "done")
+    change(plan_state, "new one", "running")
+    plan_state.header["closing"] = HOSTILE
+
+    plan_state.save(["b", "new one"])
+
+    assert Path(plan_state.path).read_bytes() == yaml_before
+    assert Path(plan_state.journal_path).read_bytes().count(b"\n") == 4  # its number, and ours
+    again = PlanState(str(tmp_path), "p")
+    again.load()
+    assert as_data(again.tasks) == as_data(plan_state.tasks)
+    assert again.tasks["new one"].until == "2026-01-02T03:04:05Z"
+    assert again.header == {**plan_state.header, "closing": HOSTILE.replace("\udcff", "\ufffd")}
+    plan_state.close()
+
+
+def test_at_rest_the_yaml_says_everything_and_there_is_no_journal(tmp_path: Path) -> None:
+    plan_state = started(tmp_path)
+    change(plan_state, "b", "done")
+    plan_state.save(["b"])
+
+    plan_state.settle()
+    settled = yaml.safe_load(Path(plan_state.path).read_text())
+    plan_state.finish()
+    plan_state.close()
+
+    assert settled["tasks"]["b"]["state"] == "done"
+    assert yaml.safe_load(Path(plan_state.path).read_text())["tasks"] == settled["tasks"]
+    assert not Path(plan_state.journal_path).exists()
+
+
+def test_a_line_that_was_cut_off_is_no_entry_and_all_before_it_are(tmp_path: Path) -> None:
+    plan_state = started(tmp_path)
+    change(plan_state, "a", "done")
+    plan_state.save(["a"])
+    journal = Path(plan_state.journal_path)
+    first = journal.stat().st_size
+    change(plan_state, "b", "done")
+    plan_state.save(["b"])
+    plan_state.close()
+    whole = journal.read_bytes()
+
+    for size in range(first, len(whole)):
+        journal.write_bytes(whole[:size])
+        tasks = state.read(plan_state.path)
+        assert (tasks["a"].state, tasks["b"].state) == ("done", "pending"), size
+    journal.write_bytes(whole[:first] + b"\0" * (len(whole) - first - 1) + b"\n")
+    assert state.read(plan_state.path)["b"].state == "pending"
+
+
+def test_a_journal_that_the_yaml_has_taken_in_changes_nothing_any_more(tmp_path: Path) -> None:
+    plan_state = started(tmp_path)
+    change(plan_state, "a", "running")
+    plan_state.save(["a"])
+    old = Path(plan_state.journal_path).read_bytes()
+    change(plan_state, "a", "done")
+    plan_state.save(["a"])
+
+    plan_state.replace()
+    Path(plan_state.journal_path).write_bytes(old)  # as if killed before it was begun anew
+    plan_state.close()
+
+    assert state.read(plan_state.path)["a"].state == "done"
+
+
+def test_a_journal_with_a_hole_is_refused_with_file_line_and_cure(tmp_path: Path) -> None:
+    plan_state = started(tmp_path)
+    for where in ("running", "done"):
+        change(plan_state, "a", where)
+        plan_state.save(["a"])
+    plan_state.close()
+    journal = Path(plan_state.journal_path)
+    lines = journal.read_text().split("\n")
+    lines[1] = lines[1][:20]
+    journal.write_text("\n".join(lines))
+
+    with pytest.raises(UserError, match=r"journal:2: .*--fresh"):
+        state.read(plan_state.path)
+
+
+def test_a_save_that_the_disk_refuses_leaves_no_half_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_state = started(tmp_path)
+    change(plan_state, "a", "done")
+
+    def full(fd: int, data: bytes) -> None:
+        os.write(fd, data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_all", full)
+    with pytest.raises(OSError, match="No space"):
+        plan_state.save(["a"])
+    with pytest.raises(OSError, match="No space"):
+        plan_state.replace()
+    monkeypatch.undo()
+    plan_state.save(["a"])
+    change(plan_state, "b", "done")
+    plan_state.save(["b"])
+    plan_state.close()
+
+    tasks = state.read(plan_state.path)
+    assert (tasks["a"].state, tasks["b"].state) == ("done", "done")
+
+
+def test_a_reader_sees_every_acknowledged_change_while_the_files_are_replaced(
+    tmp_path: Path,
+) -> None:
+    plan_state = started(tmp_path)
+    plan_state.tasks["a"].why = "0"
+    plan_state.tasks["a"].changed()
+    plan_state.replace()
+    acknowledged = [0]
+    over = threading.Event()
+    seen: list[tuple[int, int]] = []
+
+    def read() -> None:
+        while not over.is_set():
+            floor = acknowledged[0]
+            seen.append((floor, int(state.read(plan_state.path)["a"].why)))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(1, 400):
+        plan_state.tasks["a"].why = str(number)
+        plan_state.tasks["a"].changed()
+        plan_state.save(["a"])
+        acknowledged[0] = number
+        if number % 3 == 0:
+            plan_state.settle()
+    over.set()
+    reader.join()
+    plan_state.close()
+
+    assert seen
+    assert [pair for pair in seen if pair[1] < pair[0]] == []
 
 
 def test_a_state_that_is_cut_anywhere_is_refused_with_file_and_cure(tmp_path: Path) -> None:
