@@ -11,8 +11,9 @@ import os
 import re
 import time
 
-from lib import files, procs, redact, runs
+from lib import files, procs, redact, runs, supervisor
 from lib.agents import base
+from lib.errors import EXIT_SIGNAL
 from lib.plan import Task
 
 REPORT = "verify.txt"
@@ -29,28 +30,48 @@ class Check:
         self._task = task
         self._environment = environment(task, run)
         self._commands = list(task.verify)
-        self._current = ""
+        self._current = task.verify[0]
         self._pid = 0
         self._limit = 0.0
-        if files.remove(run.file(REPORT)):  # its orchestrator was killed, and it may still run
-            self._clean()
+        self._child_runs = {path for _, _, path in runs.children(run)}  # those of the agent
+        try:
+            if self._remove_report():  # its orchestrator was killed, and it may still run
+                self._clean()
+        except OSError as error:
+            self._fail(f"could not be run ({error.strerror})")
+            return
         self._next()
+
+    @property
+    def _report(self) -> str:
+        return self.run.file(REPORT)
+
+    def _remove_report(self) -> bool:
+        """Take away the report of an earlier check; False when there was none."""
+        if os.path.isdir(self._report) and not os.path.islink(self._report):
+            os.rename(self._report, f"{self._report}.{time.time_ns()}")  # the agent's own making
+            return False
+        return files.remove(self._report)
 
     def _next(self) -> None:
         if not self._commands:
             self.ended = True
             return
         self._current = self._commands.pop(0)
+        if not os.path.isdir(self._task.cwd):
+            self._fail(f"could not be run (its folder {self._task.cwd} is gone)")
+            return
         try:
             self._spawn()
         except OSError as error:
-            self._fail(f"could not be run: {error.strerror}")
+            self._fail(f"could not be run ({error.strerror})")
+            return
         timeout = self._task.verify_timeout
         self._limit = time.monotonic() + timeout if timeout else float("inf")
 
     def _spawn(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        report = files.open_regular(self.run.file(REPORT), flags)
+        report = files.open_regular(self._report, flags)
         try:
             files.write_all(report, f"$ {self._current}\n".encode())
             script = 'cd "$1" || exit 126; eval "$2"'
@@ -78,31 +99,55 @@ class Check:
                 if time.monotonic() < self._limit:
                     return
                 self.end()
-                seconds = f"{self._task.verify_timeout:g} s"
-                self._fail(f"was not finished after {seconds}")
+                limit = f"{self._task.verify_timeout:g} s"
+                self._fail(f"was not finished after {limit} (verify_timeout)")
                 return
-            self._clean()
+            # The kernel gives the number away only when no process, group or session has
+            # it: while no process is found under it, whoever is in that group is ours.
+            self._clean(self._pid if procs.look_up(self._pid) is None else 0)
             code = procs.exit_code(ended[1]) if ended is not None else 1
             if code:
-                hint = " (not found)" if code == 127 else ""
-                self._fail(f"ended with code {code}{hint}")
+                self._fail(f"ended with code {code}{_hint(code)}")
                 return
             self._next()
 
     def _fail(self, what: str) -> None:
         shown = " ".join(redact.text(self._current).split())[:200]
-        self.reason = f"verify {what}: {shown}; see {REPORT} in its run folder"
+        where = f"; see {REPORT} in its run folder" if os.path.exists(self._report) else ""
+        self.reason = f"verify {what}: {shown}{where}"
         self.ended = True
 
     def end(self) -> None:
         """Stop what is running, the whole tree of it."""
-        procs.send_group(self._pid, procs.SIGKILL)
-        self._clean()
+        self._stop_child_runs()
+        # All at once, and not the shell first: what it started without our environment
+        # and in a session of its own is known by its parents alone.
+        self._clean(self._pid)
         files.wait_for(lambda: procs.reap(self._pid) != (0, 0), 5.0, 0.01)
 
-    def _clean(self) -> None:
-        run_id = self.run.run_id
-        procs.end_all(lambda: procs.members(run_id, 0, set()), 0.0)
+    def _stop_child_runs(self) -> None:
+        """Have the runs that the check has started stopped by their own supervisors."""
+        for pid, start, path in runs.children(self.run):
+            process = procs.look_up(pid)
+            if path not in self._child_runs and process is not None and process.start == start:
+                procs.send(process, procs.SIGTERM)
+
+    def _clean(self, group: int = 0) -> None:
+        """End every process of the check; child runs, the agent's too, have supervisors for that."""
+
+        def find() -> list[procs.Process]:
+            return procs.members(self.run.run_id, group, runs.child_supervisors(self.run))
+
+        procs.end_all(find, 0.0)
+
+
+def _hint(code: int) -> str:
+    """What a shell means by an exit code, where it means something."""
+    if code in (126, 127):
+        return " (not found)" if code == 127 else " (could not be executed)"
+    name = supervisor.SIGNAL_NAMES.get(code - EXIT_SIGNAL, "")
+    memory = "; out of memory?" if code - EXIT_SIGNAL == procs.SIGKILL else ""
+    return f" ({name}{memory})" if name else ""
 
 
 def environment(task: Task, run: runs.Run) -> dict[str, str]:
@@ -111,11 +156,15 @@ def environment(task: Task, run: runs.Run) -> dict[str, str]:
     A check runs what the agent wrote; a token that it does need is for the
     task's `env:` to give.
     """
+    foreign = {
+        *base.KNOWN_TOKEN_VARIABLES,
+        *base.NESTED_SESSION_VARIABLES,
+        "JRUN_TASK_FOLDER",  # of the run inside which the plan was started
+    }
     result = {
         name: value
         for name, value in os.environ.items()
-        if name not in base.KNOWN_TOKEN_VARIABLES
-        and not name.startswith(("CONDUCTOR_AGENT_", "CONDUCTOR_FAULT"))
+        if name not in foreign and not name.startswith(("CONDUCTOR_AGENT_", "CONDUCTOR_FAULT"))
     }
     result.update(
         task.env,
@@ -134,9 +183,12 @@ def unmet_expectation(task: Task, run: runs.Run) -> str:
     """What `expect:` finds missing, in one sentence; "" when all of it holds."""
     for expected in task.expect.files:
         try:
-            changed = os.stat(expected.path).st_mtime_ns
+            status = os.stat(expected.path)
         except OSError:
             return f"expected file is missing: {expected.path}"
+        # Writing sets both.  An earlier run may have left a file with a time in the future,
+        # as out of an archive; the other one nobody can set.
+        changed = min(status.st_mtime_ns, status.st_ctime_ns)
         if expected.changed and changed < _began(run, changed):
             return f"expected file was not written by this run: {expected.path}"
     pattern = task.expect.output
@@ -166,10 +218,11 @@ def _began(run: runs.Run, changed: int) -> int:
 
 def verdict(run: runs.Run) -> str:
     """`APPROVE` or `REJECT` as the last line of output.md that is not blank; "" for neither."""
-    lines = [
-        line.strip() for line in files.last_lines(run.file(runs.OUTPUT), 1 << 16) if line.strip()
-    ]
-    last = lines[-1] if lines else ""
+    try:
+        lines = files.last_lines(run.file(runs.OUTPUT), 1 << 16)
+    except OSError:  # a check has put something else in its place
+        return ""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     for word in ("APPROVE", "REJECT"):
         if last == f"VERDICT: {word}":
             return word
