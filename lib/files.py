@@ -219,11 +219,12 @@ def lock_holder(fd: int) -> str:
     for line in lines:
         fields = line.split()
         if len(fields) > 5 and fields[1] == "FLOCK" and fields[5] == wanted:
-            return f"pid {fields[4]}{_command_of(fields[4])}"
+            return f"pid {fields[4]}{command_of(fields[4])}"
     return ""
 
 
-def _command_of(pid: str) -> str:
+def command_of(pid: str) -> str:
+    """` (python3 …)`: the command line of a process, printable; "" where the system does not tell."""
     try:
         command = read_text(f"/proc/{pid}/cmdline", 200).replace("\0", " ").strip()
     except OSError:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 
-from lib import files, ids, procs, yamlio
+from lib import faults, files, ids, procs, yamlio
 from lib.errors import UserError
 
 TYPE_CHECKING = False
@@ -76,6 +76,11 @@ class Run:
     def time_ns(self, key: str) -> int | None:
         return ids.parse_rfc3339(self.record.get(key))
 
+    def seconds(self) -> float:
+        """How long the run took, by its record; 0 where that does not tell."""
+        start, end = self.time_ns("start_time"), self.time_ns("end_time")
+        return max(0.0, (end - start) / 1e9) if start and end else 0.0
+
 
 class State:
     """What is true of a run now: status, exit code (None = unknown), reason, who keeps it alive.
@@ -115,7 +120,9 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
         run = Run(path, {})
         try:
             _mark(run)  # first: a folder without a mark would never be repaired
+            faults.point("run-marked")
             os.mkdir(path, MODE)
+            faults.point("run-folder-made")
         except FileExistsError:
             if time.monotonic() > limit:
                 raise UserError(
@@ -136,6 +143,7 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
             return run, fd
         # A repair came between mkdir and lock, and wrote the folder off.
         files.remove(run.file(LOCK))
+        unmark(run)
         os.close(fd)
 
 

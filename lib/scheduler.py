@@ -8,24 +8,22 @@ killing the scheduler ends no agent.
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import os
-import random
 import select
 import time
 from collections.abc import Callable, Iterable
 
 from lib import (
-    agents,
-    blockers,
-    bus,
+    continuation,
+    events,
     faults,
     files,
     ids,
-    paths,
     procs,
     prompts,
     redact,
+    review,
     runner,
     runs,
     state,
@@ -33,62 +31,35 @@ from lib import (
     verify,
     wakeup,
 )
+from lib.announcer import Announcer
 from lib.board import Board
 from lib.config import Config
-from lib.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, LockTimeoutError, UserError
-from lib.plan import Plan, Task
+from lib.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserError
+from lib.events import Event
+from lib.pacing import Agents, Hold
+from lib.plan import Plan
+from lib.settings import Settings
+from lib.situation import Situation
 from lib.spawner import Spawner
-from lib.state import Attempt, PlanState, TaskState
+from lib.state import Attempt, PlanState
 from lib.unit import Unit, units_of
 
 HELD_POLL_SECONDS = 0.1  # how often the lock of another process's run is looked at
 VIEW_SECONDS = 0.5
-SPACE_SECONDS = 1.0
 RETRY_SECONDS = 1.0  # before the first retry; doubled for each further one
 RETRY_LIMIT_SECONDS = 60.0
 MISFIRES = 5  # times that a supervisor may end before its agent began, uncounted as attempts
-JITTER = 0.5  # up to that share of start_interval is added at random
 STOPPED_BY = "stopped by "  # how a run says that somebody ended it, not its own failure
 STOP_PATIENCE_SECONDS = 20.0  # beyond the grace, before a supervisor that will not end is killed
-
-
-class Settings:
-    """How a plan is run this time."""
-
-    def __init__(
-        self,
-        *,
-        root: str,
-        runs_dir: str,
-        bus_path: str,
-        max_parallel: int,
-        keep_going: bool = False,
-        parent: str = "",
-    ) -> None:
-        self.root = root
-        self.runs_dir = runs_dir
-        self.bus_path = bus_path
-        self.max_parallel = max_parallel
-        self.keep_going = keep_going
-        self.parent = parent  # the run inside which the plan was started
-
-    def generate_prompts(self, plan: Plan) -> list[prompts.Generated]:
-        """Write the prompt of every task of the plan below the root."""
-        return prompts.generate(
-            plan,
-            root=self.root,
-            bus_path=self.bus_path,
-            bin_dir=os.path.join(paths.TOOLKIT, "bin"),
-            runs_dir=self.runs_dir,
-        )
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Scheduler:
     """A plan under way.
 
     `assigned` names the agents of each task, `scope` the tasks of this start.
-    `on_event(text)` gets a line for everything worth telling, `on_tick(self)`
-    is called about twice a second.
+    `on_event` gets everything worth telling, `on_tick` the situation about
+    twice a second.
     """
 
     def __init__(
@@ -101,17 +72,15 @@ class Scheduler:
         spawner: Spawner,
         *,
         scope: frozenset[str],
-        on_event: Callable[[str], None],
-        on_tick: Callable[[Scheduler], None],
+        on_event: Callable[[Event], None],
+        on_tick: Callable[[Situation], None],
     ) -> None:
         self.plan = plan
         self.state = plan_state
         self.settings = settings
-        self.config = config
         self.spawner = spawner
-        self.on_event = on_event
+        self.announcer = Announcer(settings, plan.project, on_event)
         self.on_tick = on_tick
-        self.began = time.monotonic()
         self.active: dict[str, Unit] = {}  # by name, in the order of their start
         self.ready: dict[str, Unit] = {}  # what only waits for a slot, or for its time
         self.units = {
@@ -119,19 +88,20 @@ class Scheduler:
             for task in plan.tasks.values()
         }
         self.interrupts = 0
+        self.stopping = ""  # why the running agents are stopped
         for task in plan.tasks.values():  # this process shows their stderr, too
             redact.add_tokens(redact.known_tokens(task.env))
         self._stages = {stage.id: stage for stage in plan.stages}
+        self._agents = Agents(config, plan.start_interval)
+        self._hold = Hold(settings.runs_dir)
         self._prompts = self._generate_prompts()
-        self._merge_state(scope)
+        self._check_prompts(scope)
+        self._tell_found(continuation.merge(plan, plan_state, self._prompts, scope, settings))
         self.board = Board(plan, plan_state.tasks, scope, settings.keep_going)
         self._poller = select.poll()
         self._by_fd: dict[int, Unit] = {}
-        self._next_start: dict[str, float] = {}  # by type of agent
-        self._resolved: dict[str, tuple[str, dict[str, object], str | None]] = {}
         self._stage_limits: dict[str, float] = {}  # monotonic; from the first start of its tasks
-        self._stop_deadline = self._next_tick = self._space_checked = 0.0
-        self._space_problem = ""
+        self._stop_deadline = self._next_tick = 0.0
 
     # -- the loop -------------------------------------------------------------
 
@@ -144,25 +114,34 @@ class Scheduler:
         self._poller.register(self._signals.fd, select.POLLIN)
         try:
             for decision in decisions:
-                self._tell("DECISION", decision)
+                self.announcer.declare("DECISION", events.DECISION, decision)
             self._begin()
             while self.active or self._may_start():
                 self._start_ready()
                 self._save()
                 self._wait()
-            self._finish()
+            return self._finish()
         finally:
             self._signals.close()
             self.spawner.close()
-        if self.board.is_complete():
-            return EXIT_OK
-        return EXIT_INTERRUPTED if self.interrupts else EXIT_FAILED
+
+    def situation(self) -> Situation:
+        """What is true of the plan now."""
+        return Situation(
+            self.plan, self.state.header, self.state.tasks, self.settings.runs_dir, is_run=True
+        )
 
     def _may_start(self) -> bool:
         return bool(self.ready) and not self._is_closing()
 
     def _is_closing(self) -> bool:
-        return bool(self.interrupts or self.board.failed_task)
+        given_up = self._hold.is_hopeless() and not self.active
+        return bool(self.interrupts or self.board.failed_task or given_up)
+
+    def _close(self, why: str, **fields: object) -> None:
+        """Say why nothing new starts from now on."""
+        self.state.header["closing"] = why
+        self.announcer.tell(events.CLOSING, why, **fields)
 
     def _wait(self) -> None:
         """Sleep until something happens or is due, and deal with it."""
@@ -181,10 +160,18 @@ class Scheduler:
         for stage_id in [name for name, limit in self._stage_limits.items() if now > limit]:
             self._end_stage(stage_id)
         if now >= self._next_tick:
-            self._next_tick = now + VIEW_SECONDS
-            # One that had not recorded itself yet has missed the first signal.
-            self._stop([u for u in self.active.values() if self._stop_deadline or u.stop_reason])
-            self.on_tick(self)
+            self._tick(now)
+
+    def _tick(self, now: float) -> None:
+        self._next_tick = now + VIEW_SECONDS
+        # One that had not recorded itself yet has missed the first signal.
+        self._stop([u for u in self.active.values() if self.stopping or u.stop_reason])
+        if self._save():
+            try:
+                self.state.settle()
+            except OSError as error:
+                self._hold_for(error)
+        self.on_tick(self.situation())
 
     def _patience(self) -> float:
         """Seconds until something is due that nobody will report."""
@@ -206,40 +193,32 @@ class Scheduler:
         generated = settings.generate_prompts(self.plan)
         kept = [prompt.task_id for prompt in generated if prompt.state == prompts.KEPT]
         if kept:
-            self.on_event(f"prompts edited by hand, used as they are: {', '.join(kept)}")
+            text = f"prompts edited by hand, used as they are: {', '.join(kept)}"
+            self.announcer.tell(events.NOTE, text, tasks=kept)
         return {prompt.task_id: prompt for prompt in generated}
 
-    def _merge_state(self, scope: frozenset[str]) -> None:
-        """Lay the state of earlier starts over the plan as it is now."""
-        tasks: dict[str, TaskState] = {}
-        old = self.state.tasks
-        changed = []
+    def _check_prompts(self, scope: frozenset[str]) -> None:
+        """UsageError, with all of them, for prompts that their agents can do nothing with."""
+        faults = []
         for task in self.plan.tasks.values():
-            entry = old.get(task.id, TaskState())
-            prompt = self._prompts[task.id]
-            digest = _digest(task, prompt.sha256)
-            if entry.state == state.DONE:
-                if entry.digest != digest:
-                    changed.append(task.id)
-            elif task.id in scope:
-                if entry.state == state.FAILED:
-                    _void_verdicts(entry)
-                entry.digest, entry.prompt_sha256 = digest, prompt.sha256
-                entry.state, entry.why = state.PENDING, ""
-            entry.changed()
-            tasks[task.id] = entry
-        forgotten = [task_id for task_id in old if task_id not in tasks]
-        if changed:
-            self.on_event(f"changed since they were done, kept as done: {', '.join(changed)}")
-        if forgotten:
-            self.on_event(f"no longer in the plan: {', '.join(forgotten)}")
-        self.state.tasks = tasks
-        self.state.header = {
-            "plan": self.plan.path,
-            "plan_sha256": self.plan.sha256,
-            "started": self.state.header.get("started") or ids.rfc3339(),
-            "bus": self.settings.bus_path,
-        }
+            entry = self.state.tasks.get(task.id)
+            if task.id not in scope or (entry is not None and entry.state == state.DONE):
+                continue
+            fault = self._agents.prompt_fault(self.units[task.id][0].agent, self._prompts[task.id])
+            if fault:
+                faults.append(f"{self.plan.path}:{task.line}: task {task.id}: {fault}")
+        if faults:
+            raise UsageError("\n".join(faults))
+
+    def _tell_found(self, found: continuation.Found) -> None:
+        if found.changed:
+            text = "changed since they were done, "
+            text += "done again" if self.settings.redo_changed else "kept as done"
+            text += f": {', '.join(found.changed)}"
+            self.announcer.tell(events.NOTE, text, tasks=found.changed)
+        if found.forgotten:
+            text = f"no longer in the plan: {', '.join(found.forgotten)}"
+            self.announcer.tell(events.NOTE, text, tasks=found.forgotten)
 
     def _begin(self) -> None:
         """Take over what an earlier start left, and find what can start now."""
@@ -250,11 +229,12 @@ class Scheduler:
         # A task that one recovered success released may itself have been recovered after that.
         self.ready = {n: u for n, u in self.ready.items() if not (u.is_active or u.outcome)}
         self._queue(self.board.released())
-        done = self.board.count(state.DONE)
-        text = f"plan {self.plan.project}: {len(self.board.scope)} tasks to do"
+        done, count = self.board.count(state.DONE), len(self.board.scope)
+        text = f"plan {self.plan.project}: {count} tasks to do"
         if done or self.active:
             text += f", {done} done before, {len(self.active)} still running"
-        self._tell("INFO", text)
+        counts = {"tasks": count, "done": done, "running": len(self.active)}
+        self.announcer.declare("INFO", events.PLAN_STARTED, text, **counts)
 
     def _recover(self, task_id: str) -> None:
         """Learn from the run folders what became of the attempts that an earlier start began."""
@@ -271,7 +251,8 @@ class Scheduler:
                 unit.verdict = str(attempt.get("verdict") or "")
             elif attempt.get("result") == "running":
                 self._recover_attempt(unit, attempt)
-        self._conclude(task_id)
+        if not any(unit.is_active for unit in self.units[task_id]):
+            self._conclude(task_id)
 
     def _recover_attempt(self, unit: Unit, attempt: Attempt) -> None:
         path = os.path.join(self.settings.runs_dir, str(attempt.get("run")))
@@ -283,19 +264,20 @@ class Scheduler:
             self._attempts(unit.task.id).remove(attempt)
             self.board.touch(unit.task.id)
             return
+        unit.continue_with(str(attempt.get("agent")))
         unit.run = run
         unit.started = time.monotonic()
         self._activate(unit)
         self._on_end(unit)
         if unit.is_active:
-            self.on_event(f"{unit.name} still runs as {run.run_id}: taken over")
+            self.board.set(unit.task.id, state.VERIFYING if unit.check else state.RUNNING)
+            text = f"{unit.name} still runs as {run.run_id}: taken over"
+            self.announcer.tell_of(events.TAKEN_OVER, unit, text)
 
     def _adopt(self, unit: Unit) -> None:
         """Give a supervisor to a run whose own was killed."""
         lock = files.open_lock(os.path.join(unit.path, runs.LOCK))
-        try:
-            files.lock(lock, runs.RUN_LOCK_SECONDS, f"the run {os.path.basename(unit.path)}")
-        except LockTimeoutError:
+        if not files.try_lock(lock):
             os.close(lock)
             unit.held = True  # somebody else was quicker
             return
@@ -312,56 +294,68 @@ class Scheduler:
 
     def _start_ready(self) -> None:
         """Start what is ready, up to the cap: note all attempts, save once, then spawn."""
-        if not self._may_start() or self._is_disk_short():
+        if not self._may_start() or self._is_held():
             return
-        begun = []
-        now = time.monotonic()
-        holders = {other.task.exclusive: other.task for other in self.active.values()}
-        for unit in list(self.ready.values()):
-            if len(self.active) >= self.settings.max_parallel:
+        begun: list[tuple[Unit, int, Attempt]] = []
+        for unit in self._startable():
+            try:
+                noted = self._note_attempt(unit)
+            except (UserError, OSError) as error:
+                self._hold_for(error)
                 break
-            task = unit.task
-            is_free = not task.exclusive or holders.get(task.exclusive, task) is task
-            if not is_free or self._not_before(unit) > now:
-                continue
-            holders[task.exclusive] = task
             del self.ready[unit.name]
-            self._pace(unit, now)
-            begun.append((unit, *self._note_attempt(unit)))
-        if begun:
-            self._save()
+            self._agents.started(unit.agent, time.monotonic())
+            begun.append((unit, *noted))
+        if begun and not self._save():
+            for unit, lock, attempt in begun:
+                self._take_back(unit, lock, attempt)
+            return
         for unit, lock, attempt in begun:
             self._spawn(unit, lock, attempt)
 
+    def _startable(self) -> list[Unit]:
+        """The ready units that may start now, as many as there are slots."""
+        found: list[Unit] = []
+        slots = self.settings.max_parallel - len(self.active)
+        now = time.monotonic()
+        paced: set[str] = set()
+        holders = {other.task.exclusive: other.task for other in self.active.values()}
+        for unit in self.ready.values():
+            if len(found) >= slots:
+                break
+            task = unit.task
+            is_free = not task.exclusive or holders.get(task.exclusive, task) is task
+            if (
+                not is_free
+                or self._not_before(unit) > now
+                or self._agents.kind(unit.agent) in paced
+            ):
+                continue
+            holders[task.exclusive] = task
+            paced.add(self._agents.kind(unit.agent) or unit.name)
+            found.append(unit)
+        return found
+
     def _not_before(self, unit: Unit) -> float:
         """When the unit may start: after its back-off, and not on the heels of its like."""
-        type_name = self._resolve(unit.agent)[0]
-        if not self.plan.start_interval or not agents.load(type_name).PACED:
-            return unit.retry_at
-        return max(unit.retry_at, self._next_start.get(type_name, 0.0))
+        return max(unit.retry_at, self._agents.not_before(unit.agent))
 
-    def _pace(self, unit: Unit, now: float) -> None:
-        jitter = 1 + random.random() * JITTER  # noqa: S311 - it only spreads starts
-        self._next_start[self._resolve(unit.agent)[0]] = now + self.plan.start_interval * jitter
+    def _is_held(self) -> bool:
+        """Whether the disk is too full to start anything; says so when that changes."""
+        if self._hold.look():
+            self._tell_hold()
+        return bool(self._hold.reason)
 
-    def _is_disk_short(self) -> bool:
-        now = time.monotonic()
-        if now - self._space_checked > SPACE_SECONDS:
-            self._space_checked = now
-            try:
-                runner.check_space(self.settings.runs_dir)
-                problem = ""
-            except UserError as error:
-                problem = str(error)
-            if problem and not self._space_problem:
-                self._tell("WARNING", f"nothing new starts: {problem}")
-            self._space_problem = problem
-        return bool(self._space_problem)
+    def _hold_for(self, error: Exception) -> None:
+        text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        if self._hold.note(f"a start cannot be recorded: {text}; free some room"):
+            self._tell_hold()
 
-    def _resolve(self, agent: str) -> tuple[str, dict[str, object], str | None]:
-        if agent not in self._resolved:
-            self._resolved[agent] = runner.resolve_agent(self.config, agent)
-        return self._resolved[agent]
+    def _tell_hold(self) -> None:
+        reason = self._hold.reason
+        text = f"nothing new starts: {reason}" if reason else "starts go on: there is room again"
+        self.state.header["held"] = reason
+        self.announcer.declare("WARNING" if reason else "INFO", events.WARNING, text)
 
     def _note_attempt(self, unit: Unit) -> tuple[int, Attempt]:
         faults.point("attempt-before-allocate")
@@ -381,6 +375,15 @@ class Scheduler:
         faults.point("attempt-noted")
         return lock, attempt
 
+    def _take_back(self, unit: Unit, lock: int, attempt: Attempt) -> None:
+        """Undo what was noted of an attempt that could not be saved: no agent was started."""
+        runs.discard(runs.Run(unit.path, {}))
+        os.close(lock)
+        self._attempts(unit.task.id).remove(attempt)
+        self._free(unit)
+        self._set_idle(unit.task.id, "")
+        self.ready[unit.name] = unit
+
     def _activate(self, unit: Unit) -> None:
         self.active[unit.name] = unit
         stage = self._stages[unit.task.stage]
@@ -391,8 +394,10 @@ class Scheduler:
         """The time of a stage has run out: what runs is stopped, and all of it has failed."""
         stage = self._stages[stage_id]
         self._stage_limits[stage_id] = float("inf")
+        if not any(self._is_open(task.id) for task in stage.tasks):
+            return  # it ended in time; others have run since
         why = f"stage {stage_id} has run out of its {stage.timeout:g} s"
-        self._tell("ERROR", why)
+        self.announcer.declare("ERROR", events.WARNING, why, stage=stage_id)
         for task in stage.tasks:
             units = self.units[task.id]
             running = [unit for unit in units if unit.is_active]
@@ -420,15 +425,21 @@ class Scheduler:
             unit.run = runs.read(unit.path)
             self._end_attempt(unit, str(error))
             return
-        order = self._order(unit, request=request.as_dict())
-        self._watch_run(unit, self.spawner.start(unit.path, lock, order))
+        try:
+            fd = self.spawner.start(unit.path, lock, self._order(unit, request=request.as_dict()))
+        except OSError as error:  # no descriptor, no memory: nothing was begun
+            supervisor.repair(unit.path)
+            self._forget_attempt(unit, f"its supervisor could not be started: {error.strerror}")
+            return
+        self._watch_run(unit, fd)
         faults.point("attempt-spawned")
         number = f", attempt {len(mine)}" if len(mine) > 1 else ""
-        self.on_event(f"started   {unit.name} ({unit.agent}{number})")
+        text = f"started   {unit.name} ({unit.agent}{number})"
+        self.announcer.tell_of(events.STARTED, unit, text, attempt=len(mine))
 
     def _request(self, unit: Unit, attempt: Attempt, mine: list[str]) -> runner.Request:
         task = unit.task
-        type_name, options, executable = self._resolve(unit.agent)
+        type_name, options, executable = self._agents.resolve(unit.agent)
         return runner.Request(
             agent=unit.agent,
             type=type_name,
@@ -446,7 +457,7 @@ class Scheduler:
             env=task.env,
             attempt=len(mine),
             token=attempt["token"],
-            final=unit.failures >= task.retries,
+            final=unit.is_last_try,
         )
 
     def _order(self, unit: Unit, **order: object) -> dict[str, object]:
@@ -473,14 +484,16 @@ class Scheduler:
         run = runs.read(unit.path)
         now = runs.state(run)
         if now.holder == "agent":
-            self.on_event(f"{unit.name}: its agent lives without a supervisor: taken over")
+            text = f"{unit.name}: its agent lives without a supervisor: taken over"
+            self.announcer.tell_of(events.TAKEN_OVER, unit, text)
             self._adopt(unit)
             return
         if not now.holder and (now.ended_unrecorded or os.path.exists(run.file(runs.LOCK))):
             try:
                 supervisor.repair(run.path)
             except (UserError, OSError) as error:  # a full disk: looked at again until it is not
-                self.on_event(f"{unit.name}: its end cannot be recorded yet: {error}")
+                text = f"{unit.name}: its end cannot be recorded yet: {error}"
+                self.announcer.tell_of(events.WARNING, unit, text)
             run = runs.read(run.path)
             now = runs.state(run)
         # Whoever else holds it, or repairs it at this moment, will be done with it.
@@ -497,7 +510,7 @@ class Scheduler:
             self._end_attempt(unit, now.reason, may_retry=False)
         elif now.status != runs.COMPLETED:
             if now.reason == runs.NEVER_STARTED and unit.misfires < MISFIRES:
-                self._forget_attempt(unit)
+                self._forget_attempt(unit, "its supervisor ended before it could")
             else:
                 self._end_attempt(unit, now.reason or "failed")
         elif unit.task.verify:
@@ -509,6 +522,7 @@ class Scheduler:
         self.board.set(unit.task.id, state.VERIFYING)
         faults.point("verify-begin")
         unit.check = verify.Check(unit.task, run)
+        self.announcer.tell_of(events.VERIFYING, unit, f"verifying {unit.name}")
 
     def _watch_check(self, unit: Unit) -> None:
         check = unit.check
@@ -517,12 +531,12 @@ class Scheduler:
         if check.ended:
             self._end_attempt(unit, check.reason or verify.unmet_expectation(unit.task, check.run))
 
-    def _forget_attempt(self, unit: Unit) -> None:
+    def _forget_attempt(self, unit: Unit, why: str) -> None:
         """An attempt whose agent never ran does not count: it goes back in the queue."""
         self._attempts(unit.task.id).remove(self._attempt(unit))
+        self.announcer.tell_of(events.RETRIED, unit, f"not begun {unit.name}: {why}")
         self._free(unit)
         unit.misfires += 1
-        self.on_event(f"not begun {unit.name}: its supervisor ended before it could")
         self._retry(unit, RETRY_SECONDS, "")
 
     def _end_attempt(self, unit: Unit, reason: str, may_retry: bool = True) -> None:
@@ -532,66 +546,73 @@ class Scheduler:
         attempt.setdefault("ended", ids.rfc3339())
         attempt.setdefault("exit_code", -1)
         attempt["result"] = "failed" if reason else "done"
-        reason = reason and (unit.stop_reason or reason)
-        self._free(unit)
         if not reason:
-            if self.plan.quorum_of(unit.task):
-                unit.verdict = verify.verdict(run)
-                attempt["verdict"] = unit.verdict
-            unit.outcome = state.DONE
-            self.board.touch(unit.task.id)
-            self.on_event(f"succeeded {unit.name} ({time.monotonic() - unit.started:.1f} s)")
-            self._conclude(unit.task.id)
+            self._succeed(unit, attempt, run)
             return
-        why = redact.one_line(reason)
+        why = redact.one_line(unit.stop_reason or reason)
         attempt["why"] = why
         unit.failures += 1
-        if self.interrupts > 1:  # stopped, not failed: the next start tries it again
-            self._set_idle(unit.task.id, why)
-            self.on_event(f"stopped   {unit.name}")
+        if self.stopping:  # stopped, not failed: the next start tries it again
+            self.announcer.tell_of(events.STOPPED, unit, f"stopped   {unit.name}")
+            self._free(unit)
+            self._set_idle(unit.task.id, f"stopped: {self.stopping}")
             return
         is_unwanted = unit.stop_reason or why.startswith(STOPPED_BY)  # by a person
-        retries = may_retry and not is_unwanted and unit.failures <= unit.task.retries
-        self._post_failure(unit, run, why, "RETRY" if retries else "ERROR")
-        if retries:
+        is_over = is_unwanted or not may_retry
+        is_retried = not is_over and unit.failures <= unit.task.retries
+        is_handed_over = not is_over and not is_retried and bool(unit.next_agent)
+        is_final = not (is_retried or is_handed_over)
+        self.announcer.post_failure(unit, run, why, "ERROR" if is_final else "RETRY")
+        if is_retried:
             delay = min(RETRY_LIMIT_SECONDS, RETRY_SECONDS * 2 ** (unit.failures - 1))
             when = "by the next start" if self._is_closing() else f"in {delay:g} s"
-            self.on_event(f"failed    {unit.name}: {why}; tried again {when}")
+            text = f"failed    {unit.name}: {why}; tried again {when}"
+            self.announcer.tell_of(events.RETRIED, unit, text, why=why, delay_seconds=delay)
+            self._free(unit)
             self._retry(unit, delay, f"tried again after: {why}")
+        elif is_handed_over:
+            text = f"{unit.name}: {unit.agent} failed ({why}); {unit.next_agent} takes over"
+            named = {"task": unit.task.id, "unit": unit.name, "run": run.run_id, "why": why}
+            who = {"agent": unit.next_agent, "instead_of": unit.agent}
+            self.announcer.declare("DECISION", events.FALLBACK, text, **named, **who)
+            self._free(unit)
+            unit.fall_back()
+            self._retry(unit, 0.0, f"{unit.agent} takes over after: {why}")
         else:
+            self.announcer.tell_of(events.FAILED, unit, f"FAILED    {unit.name}: {why}", why=why)
+            self._free(unit)
             self._fail(unit, why, run)
 
+    def _succeed(self, unit: Unit, attempt: Attempt, run: runs.Run) -> None:
+        if self.plan.quorum_of(unit.task):
+            unit.verdict = attempt["verdict"] = verify.verdict(run)
+        seconds = run.seconds()
+        text = f"succeeded {unit.name} ({seconds:.1f} s)"
+        if run.record.get("tool_calls") == 0:
+            attempt["note"] = "without a tool call"
+            text += ", without a tool call: look whether it did anything"
+        self.announcer.tell_of(events.SUCCEEDED, unit, text, seconds=round(seconds, 3))
+        self._free(unit)
+        unit.outcome = state.DONE
+        self.board.touch(unit.task.id)
+        self._conclude(unit.task.id)
+
     def _retry(self, unit: Unit, delay: float, why: str) -> None:
-        self._set_idle(unit.task.id, why)
+        until = ids.rfc3339(time.time_ns() + int(delay * 1e9)) if delay else ""
+        self._set_idle(unit.task.id, why, until)
         unit.retry_at = time.monotonic() + delay
         self.ready[unit.name] = unit
 
-    def _set_idle(self, task_id: str, why: str) -> None:
+    def _set_idle(self, task_id: str, why: str, until: str = "") -> None:
         """Note that a unit of the task does nothing now; another one of a review may well run."""
         others = any(unit.is_active for unit in self.units[task_id])
-        self.board.set(task_id, state.RUNNING if others else state.PENDING, why)
-
-    def _post_failure(self, unit: Unit, run: runs.Run, why: str, word: str) -> None:
-        """Post the line that `grep '^ERROR '` finds, unless the run's own RUN_CRASH has said it."""
-        again = run.record.get("will_retry") is True or why == runs.NEVER_STARTED
-        said = "RETRY" if again else "ERROR"
-        if run.text("status") == runs.FAILED and run.text("bus") and said == word:
-            return
-        first = f"{word} task={unit.name} agent={unit.agent} exit={run.text('exit_code') or -1}"
-        self._post("ERROR", f"{first} run={run.run_id}: {why}", unit.name)
+        self.board.set(task_id, state.RUNNING if others else state.PENDING, why, until)
 
     def _fail(self, unit: Unit, why: str, run: runs.Run) -> None:
         unit.outcome = state.FAILED
         self.state.tasks[unit.task.id].why = why
-        self.on_event(f"FAILED    {unit.name}: {why}")
-        self._note_blocker(unit.name, unit.agent, why, run)
+        self.announcer.note_blocker(unit.name, unit.agent, why, run)
         self._conclude(unit.task.id)
-
-    def _note_blocker(self, name: str, agent: str, why: str, run: runs.Run | None) -> None:
-        try:
-            blockers.add(self.settings.root, self.plan.project, name, agent, why, run)
-        except (UserError, OSError) as error:
-            self.on_event(f"blockers: {error}")
 
     def _free(self, unit: Unit) -> None:
         self.active.pop(unit.name, None)
@@ -608,58 +629,54 @@ class Scheduler:
 
     def _conclude(self, task_id: str) -> None:
         """Settle a task whose units have all come to their end."""
-        task, units, entry = (
-            self.plan.tasks[task_id],
-            self.units[task_id],
-            self.state.tasks[task_id],
-        )
+        units, entry = self.units[task_id], self.state.tasks[task_id]
         if entry.state in state.ENDED or not units:
             return
         if not all(unit.outcome for unit in units):
-            self._set_idle(task_id, entry.why)
+            self._set_idle(task_id, entry.why, entry.until)
             return
         reason = ""
-        if self.plan.quorum_of(task):
-            reason = self._count_verdicts(task_id, self.plan.quorum_of(task))
-            if reason and all(unit.outcome == state.DONE for unit in units):
-                self._post("ERROR", f"ERROR task={task_id} agent=all exit=0: {reason}", task_id)
-                self._note_blocker(task_id, "all", reason, None)
+        if self.plan.quorum_of(self.plan.tasks[task_id]):
+            reason = self._judge_review(task_id)
         elif units[0].outcome == state.FAILED:
             reason = entry.why or "failed"
         if not reason:
             self._queue(self.board.succeed(task_id))
             faults.point("task-done")
         else:
-            was_closing = self._is_closing()
             self._queue(self.board.fail(task_id, reason))
-            if self._is_closing() and not was_closing:
-                waiting = f"waiting for {len(self.active)} running" if self.active else "none runs"
-                self.on_event(f"nothing new starts: {task_id} failed; {waiting}")
+            if self.board.failed_task == task_id:
+                self._close_for_failure(task_id)
         for stage in self.board.ended_stages:
-            self._tell("PROGRESS", f"stage {stage} ended")
+            self.announcer.declare(
+                "PROGRESS", events.STAGE_ENDED, f"stage {stage} ended", stage=stage
+            )
         self.board.ended_stages.clear()
 
-    def _count_verdicts(self, task_id: str, quorum: int) -> str:
+    def _judge_review(self, task_id: str) -> str:
         """Post the verdicts of a review; returns why it did not pass, or ""."""
         units = self.units[task_id]
-        approvals = sum(unit.verdict == "APPROVE" for unit in units)
-        rejections = [unit.name for unit in units if unit.verdict == "REJECT"]
-        latest = {str(item["unit"]): str(item["run"]) for item in self._attempts(task_id)}
-        rows = []
-        for unit in units:
-            folder = os.path.join(self.settings.runs_dir, latest.get(unit.name, ""))
-            answer = os.path.join(folder, runs.OUTPUT) if unit.name in latest else "nothing"
-            rows.append(f"{unit.name}: {unit.verdict or 'no verdict'}, see {answer}")
-        reason = ""
-        if rejections:
-            reason = f"rejected by {', '.join(rejections)}"
-        elif approvals < quorum:
-            reason = f"{approvals} of {quorum} approvals"
-        head = f"review {task_id}: {reason or 'passed'}"
-        self._post("REVIEW", "\n".join([head, *rows]), task_id)
+        reason = review.objection(units, self.plan.quorum_of(self.plan.tasks[task_id]))
+        attempts, runs_dir = self._attempts(task_id), self.settings.runs_dir
+        self.announcer.post(
+            "REVIEW", review.report(task_id, units, attempts, reason, runs_dir), task_id
+        )
+        is_rejected = any(unit.verdict == review.REJECT for unit in units)
+        if reason and (is_rejected or all(unit.outcome == state.DONE for unit in units)):
+            text = f"ERROR task={task_id} agent=all exit=0: {reason}"
+            self.announcer.post("ERROR", text, task_id)
+            self.announcer.note_blocker(task_id, "all", reason, None)
+            named = {"task": task_id, "why": reason}
+            self.announcer.tell(events.FAILED, f"FAILED    {task_id}: {reason}", **named)
         return reason
 
-    # -- signals --------------------------------------------------------------------
+    # -- closing and stopping ---------------------------------------------------------
+
+    def _close_for_failure(self, task_id: str) -> None:
+        waiting = f"waiting for {len(self.active)} running" if self.active else "none runs"
+        self._close(f"nothing new starts: {task_id} failed; {waiting}", task=task_id)
+        if self.settings.kill and self.active:
+            self._stop_running(f"{task_id} failed")
 
     def _answer_signals(self) -> None:
         for number in self._signals.take():
@@ -668,17 +685,20 @@ class Scheduler:
             self.interrupts += 1
             if self.interrupts == 1:
                 text = f"interrupted: nothing new starts, waiting for {len(self.active)} running"
-                self.on_event(f"{text}; once more to stop them")
+                self._close(f"{text}; once more to stop them")
             else:
-                self._stop_running()
+                self._stop_running("interrupted")
 
-    def _stop_running(self) -> None:
-        self.on_event(f"stopping {len(self.active)} running")
+    def _stop_running(self, why: str) -> None:
+        self.stopping = why
+        self._close(f"stopping {len(self.active)} running: {why}")
         for unit in self.active.values():
             unit.told = False
         self._stop(list(self.active.values()))
-        patience = supervisor.stop_grace() + STOP_PATIENCE_SECONDS
-        self._stop_deadline = time.monotonic() + patience
+        self._stop_deadline = self._stop_limit()
+
+    def _stop_limit(self) -> float:
+        return time.monotonic() + supervisor.stop_grace() + STOP_PATIENCE_SECONDS
 
     def _stop(self, units: list[Unit]) -> None:
         """SIGTERM to every supervisor that has not had it; a check that runs is ended."""
@@ -688,68 +708,60 @@ class Scheduler:
                 self._end_attempt(unit, unit.stop_reason)
             elif unit.check is not None:  # the attempt stays open: the next start checks it again
                 unit.check.end()
+                text = f"stopped   {unit.name}, while it was verified"
+                self.announcer.tell_of(events.STOPPED, unit, text)
                 self._free(unit)
                 self._set_idle(unit.task.id, "stopped while it was verified")
-                self.on_event(f"stopped   {unit.name}, while it was verified")
             elif not unit.told:
                 unit.told = _signal_supervisor(unit.path, procs.SIGTERM)
 
     def _kill_supervisors(self) -> None:
-        self._stop_deadline = 0.0
-        for unit in list(self.active.values()):
-            _signal_supervisor(unit.path, procs.SIGKILL)
-            try:
-                supervisor.stop(unit.path)
-            except (UserError, OSError) as error:
-                self.on_event(f"{unit.name} could not be stopped: {error}")
+        """End supervisors that do not stop their runs; those that take over are told to."""
+        self._stop_deadline = self._stop_limit()
+        for unit in self.active.values():
+            if _signal_supervisor(unit.path, procs.SIGKILL):
+                text = f"{unit.name}: its supervisor did not stop it in time, and was killed"
+                self.announcer.tell_of(events.WARNING, unit, text)
+            unit.told = False
 
-    # -- telling ----------------------------------------------------------------------
+    # -- saving and the end -----------------------------------------------------------
 
-    def _save(self) -> None:
-        if self.board.dirty:
-            self.state.save()
-            self.board.dirty = False
-
-    def _tell(self, kind: str, text: str) -> None:
-        self.on_event(text)
-        self._post(kind, text)
-
-    def _post(self, kind: str, text: str, task: str = "") -> None:
+    def _save(self) -> bool:
+        """Write down what has changed; False, and nothing new starts, while the disk is full."""
         try:
-            path, project = self.settings.bus_path, self.plan.project
-            bus.append(path, type_=kind, body=text, project=project, task=task, run="")
-        except (UserError, OSError) as error:
-            self.on_event(f"bus: {error}")
+            self.state.save(self.board.changed)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self._hold_for(error)
+            return False
+        self.board.changed.clear()
+        return True
 
-    def _finish(self) -> None:
+    def _finish(self) -> int:
         if self.interrupts:
             self.board.explain_the_rest("not started: interrupted")
         elif self.board.failed_task:
             self.board.explain_the_rest(f"not started: {self.board.failed_task} failed")
-        self._save()
+        elif self._hold.reason:
+            self.board.explain_the_rest(f"not started: {self._hold.reason}")
+        code = EXIT_INTERRUPTED if self.interrupts else EXIT_FAILED
+        if self.board.is_complete():
+            code = EXIT_OK
+        self.state.header.update(ended=ids.rfc3339(), exit_code=code)
+        self.state.finish()
         done, failed = self.board.count(state.DONE), self.board.count(state.FAILED)
         rest = len(self.board.scope) - done - failed
-        self._tell(
-            "FACT", f"plan {self.plan.project}: {done} done, {failed} failed, {rest} not run"
-        )
+        text = f"plan {self.plan.project}: {done} done, {failed} failed, {rest} not run"
+        counts = {"done": done, "failed": failed, "not_run": rest, "exit_code": code}
+        self.announcer.declare("FACT", events.PLAN_ENDED, text, **counts)
+        return code
 
 
 def _signal_supervisor(path: str, number: int) -> bool:
     """Signal the supervisor that a run's record names, if it is still that process."""
     process = supervisor.supervisor_of(path)
-    return process is not None and procs.send(process, number)
-
-
-def _void_verdicts(entry: TaskState) -> None:
-    """A review that failed is held again: after a rejection by all, else by who did not approve."""
-    done = [item for item in entry.attempts if item.get("result") == "done"]
-    rejected = any(item.get("verdict") == "REJECT" for item in done)
-    for attempt in done:
-        if rejected or attempt.get("verdict") != "APPROVE":
-            attempt["result"] = "void"
-
-
-def _digest(task: Task, prompt_sha256: str) -> str:
-    """What makes the task's work what it is: prompt, agent or role, and proof."""
-    parts = (prompt_sha256, task.agent, task.role, task.verify, task.expect)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    if process is None or not procs.send(process, number):
+        return False
+    procs.send(process, procs.SIGCONT)  # one that is stopped takes it only then
+    return True

@@ -8,7 +8,7 @@ processes are all gone is repaired: the same ending, from the same files.
 
 The order of the ending lets it be cut off anywhere: answer and transcript
 first, then the record by rename, then the bus, then the marks (`pid.txt`,
-`.lock`) that say there is something left to do.
+`.lock`, the one in `.active`) that say there is something left to do.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 STOP_GRACE_SECONDS = 30.0
 OPEN_TOOL_FACTOR = 4  # how much longer an agent may be silent while a tool of its runs
+SILENT_SECONDS = 300.0  # of silence that are told of; a third of the idle timeout if that is less
+STALL_SECONDS = 30.0  # between two looks at an agent: this process, or the machine, was stopped
+USAGE_SECONDS = 5.0  # between two notes of the tokens used so far
 TICK_SECONDS = (0.05, 0.25)
 CHILD_SCRIPT = "run-agent.py"  # in the command line of what becomes a child run's supervisor
 CHILD_START_SECONDS = 2.0  # in which it does that
@@ -84,7 +87,9 @@ class Supervisor:
         self._stdout = self._stderr = self._transcript = -1
         self._redaction = redact.Stream()
         self._sizes = (0, 0)
-        self._last_growth = self._started = time.monotonic()
+        self._usage: tuple[object, ...] = ()  # as it was last noted
+        self._next_usage = 0.0  # monotonic
+        self._last_growth = self._started = self._looked = time.monotonic()
 
     # -- starting ---------------------------------------------------------
 
@@ -245,6 +250,7 @@ class Supervisor:
             self._reap_orphans()
             self._answer_signals(self._signals.take())
             self._hold_limits()
+            self._note_usage()
 
     def _guard_ended(self, poller: select.poll) -> None:
         """The guard's end of the pipe is closed: it ended, or was killed."""
@@ -311,6 +317,16 @@ class Supervisor:
             self.run.record["model"] = self.reader.outcome.model
         self._save()
 
+    def _note_usage(self) -> None:
+        """Put tokens and cost so far into the record, now and then, for whoever looks in."""
+        outcome = self.reader.outcome
+        usage = (outcome.input_tokens, outcome.output_tokens, outcome.cost_usd, outcome.turns)
+        if usage != self._usage and time.monotonic() >= self._next_usage:
+            self._usage, self._next_usage = usage, time.monotonic() + USAGE_SECONDS
+            if any(usage):
+                self._add_outcome()
+                self._save()
+
     # -- limits and stopping ----------------------------------------------
 
     def _answer_signals(self, numbers: list[int]) -> None:
@@ -326,6 +342,9 @@ class Supervisor:
 
     def _hold_limits(self) -> None:
         now = time.monotonic()
+        if now - self._looked > STALL_SECONDS:
+            self._last_growth = now  # who was stopped for that long has heard nothing in it
+        self._looked = now
         if self.kill_at is not None:
             if now >= self.kill_at:
                 self._kill()
@@ -335,11 +354,30 @@ class Supervisor:
             reason = f"timed out after {_duration(limit)}; allow more with --timeout"
             self.stop(f"{reason}, or make the task smaller", EXIT_TIMEOUT)
             return
+        mark = min(SILENT_SECONDS, idle / 3) if idle else SILENT_SECONDS
         if self.reader.outcome.open_tools > 0:
-            idle *= OPEN_TOOL_FACTOR
-        if idle and now - self._last_growth > idle:
+            idle, mark = idle * OPEN_TOOL_FACTOR, mark * OPEN_TOOL_FACTOR
+        silent = now - self._last_growth
+        if (silent > mark) != ("silent_since" in self.run.record):
+            self._mark_silence(silent if silent > mark else 0.0, idle)
+        if idle and silent > idle:
             reason = f"silent for {_duration(idle)}: idle timeout; see {runs.STDERR}"
             self.stop(f"{reason}, or allow more with --idle-timeout", EXIT_TIMEOUT)
+
+    def _mark_silence(self, seconds: float, limit: float) -> None:
+        """Note since when the agent has said nothing, and tell of it; 0 seconds: it speaks again."""
+        record = self.run.record
+        if not seconds:
+            del record["silent_since"]
+            self._save()
+            return
+        record["silent_since"] = ids.rfc3339(time.time_ns() - int(seconds * 1e9))
+        self._save()
+        agent = record.get("agent_name") or record.get("agent")
+        what = f"task={record.get('task_id')} agent={agent} run={self.run.run_id}"
+        then = f"stopped after {_duration(limit)}" if limit else "no limit is set; stop-run ends it"
+        spell = _duration(int(seconds) if seconds >= 10 else round(seconds, 1))
+        post(self.run, "WARNING", f"{what}: silent for {spell}; {then}")
 
     def _limit(self, key: str) -> float:
         value = self.run.record.get(key)
@@ -365,6 +403,7 @@ class Supervisor:
             for process in self._members(set()):
                 procs.send(process, procs.SIGTERM)
                 procs.send(process, procs.SIGCONT)
+        faults.point("run-stopping")
 
     def _signal_children(self, group: int) -> None:
         """Have the supervisors of child runs stop these, but for those that the group's signal
@@ -513,6 +552,7 @@ class Supervisor:
 
     def _record_end(self, code: int | None, status: str, reason: str) -> None:
         record = self.run.record
+        record.pop("silent_since", None)
         record["end_time"] = ids.rfc3339()
         record["exit_code"] = -1 if code is None else code
         record["status"] = status
@@ -581,7 +621,7 @@ def note_once(run: runs.Run, key: str, value: str) -> None:
         text = run.read_text(runs.CWD, 1 << 20)
     except OSError:
         text = ""
-    if f"\n{key}=" not in text:
+    if f"\n{key}=" not in f"\n{text}":
         try:
             note(run, {key: value})
         except OSError as error:
@@ -662,12 +702,13 @@ def stderr_tail(run: runs.Run, count: int = STDERR_LINES) -> list[str]:
 
 
 def clear_marks(run: runs.Run) -> None:
-    """Take away what says that the run has something left to do; its lock is the last."""
+    """Take away what says that the run has something left to do; what leads a repair to it is last."""
     for name in (runs.PID, runs.EXIT_CODE):
         files.remove(run.file(name))
     files.remove_temporaries(run.path)
-    runs.unmark(run)
     files.remove(run.file(runs.LOCK))
+    faults.point("run-unlocked")
+    runs.unmark(run)
 
 
 def _write_output(run: runs.Run, answer: str | None) -> None:
@@ -726,6 +767,7 @@ def adopt(run: runs.Run, lock: int, detached: bool = False) -> Supervisor:
     watch = Supervisor(run, lock, _reader_of(run), detached=detached)
     me = os.getpid()
     run.record.update(supervisor_pid=me, supervisor_start=procs.start_time(me))
+    faults.point("run-adopted")
     return watch
 
 
@@ -746,7 +788,8 @@ def repair(path: str) -> bool:
     """
     lock_path = os.path.join(path, runs.LOCK)
     if not os.path.exists(lock_path) and runs.read(path).text("status") in _ENDED:
-        return False  # the lock is what goes last
+        runs.unmark(runs.Run(path, {}))  # the mark is what goes last, after the lock
+        return False
     try:
         lock = files.open_lock(lock_path)
     except OSError:
@@ -762,8 +805,8 @@ def repair(path: str) -> bool:
         if run.text("status") in _ENDED:
             _complete_marks(run)
             return True
-        if not run.record:
-            run.record = _unused_record(run)
+        if "version" not in run.record:  # none yet, or only what cwd.txt tells
+            run.record = {**_unused_record(run), **run.record}
         if runs.agent_lives(run) or runs.guard_lives(run):
             return False
         watch = adopt(run, lock)
@@ -891,6 +934,7 @@ def _end_supervisor(run: runs.Run) -> None:
         # Its own grace may be longer than ours: asked again, it gives up the rest of it.
         for seconds in (stop_grace(), _STOP_PATIENCE_SECONDS):
             procs.send(process, procs.SIGTERM)
+            procs.send(process, procs.SIGCONT)  # one that is stopped takes it only then
             if files.wait_for(is_free, seconds, 0.02):
                 return
         procs.send(process, procs.SIGKILL)

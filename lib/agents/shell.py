@@ -39,6 +39,12 @@ def command(launch: base.Launch) -> list[str]:
     return [bash or _SHELL, path]
 
 
+def check_prompt(path: str) -> None:
+    """UserError when the prompt holds no script: known before a plan starts, not hours into it."""
+    with open(path, "rb") as file:
+        _first_script(file.read(), path)
+
+
 def environment(launch: base.Launch) -> dict[str, str | None]:
     """Nothing to change but what an agent leaves behind in its tools' environment."""
     return dict.fromkeys(base.NESTED_SESSION_VARIABLES)

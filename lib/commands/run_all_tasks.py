@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from lib import (
     agents,
+    attach,
     config,
+    events,
     faults,
     files,
     paths,
     plan_init,
+    plan_scope,
     prompts,
     redact,
     report,
     runner,
     runs,
+    situation,
     state,
     view,
+    why,
 )
 from lib.cli import Command, Option, Values, run
 from lib.errors import EXIT_OK, EXIT_PREFLIGHT, UsageError, UserError
+from lib.events import Event
 from lib.plan import Assignments, Plan, assign_agents, load_plan, plan_from_prompts
-from lib.scheduler import Scheduler, Settings
+from lib.scheduler import Scheduler
+from lib.settings import Settings
 from lib.spawner import Spawner
 from lib.state import PlanState
 
@@ -40,17 +48,27 @@ Runs every task of PLAN.yaml in the order of its stages and dependencies, each
 through one run of its agent, and records all of it below the root: runs/,
 MESSAGE-BUS.md, prompts/, docs/dev/issues.md.  Start it again after anything:
 what is done stays done, what still runs is taken over, the rest is tried again.
-Ctrl-C once waits for the running agents, twice stops them.""",
+Ctrl-C once waits for the running agents, twice stops them; a closed terminal
+changes nothing: the plan goes on and writes to runs/PROJECT/plan.log.""",
     positionals=(("PLAN", "?", "the plan (default: prompts/plan.yaml of the root, else of the toolkit)"),),
     options=(
         Option("--agent", metavar="NAME", help="this agent for every task; 'offline' rehearses the plan"),
         Option("--dry-run", help="show stages, waves, agents and critical path; start nothing"),
         Option("--generate-prompts", help="write the tasks' prompts below ROOT/prompts; start nothing"),
         Option("--only", metavar="ID,…", many=True, help="run these tasks only; may be repeated"),
+        Option("--from-stage", metavar="STAGE", help="run this stage and the later ones only"),
+        Option("--to-stage", metavar="STAGE", help="run this stage and the earlier ones only"),
+        Option("--retry-failed", help="run only what failed, and what was blocked by that"),
+        Option("--redo-changed", help="do again what is done and whose prompt, agent or checks have changed since"),
         Option("--prompts", metavar="GLOB", help="in place of a plan: a task for each prompt file; needs --agent"),
         Option("--max-parallel", metavar="N", kind="int", help="at most N agents at once (default: the plan's, 16)"),
         Option("--keep-going", help="after a failure run everything that does not depend on it"),
+        Option("--kill", help="after a critical failure stop the running agents, too"),
         Option("--fresh", help="start over; the old state is kept beside the new one"),
+        Option("--detach", help="once it has begun, go on in the background; the terminal may be closed"),
+        Option("--attach", help="show the plan that runs in this root until it ends; Ctrl-C leaves it alone"),
+        Option("--why", metavar="TASK", help="say in one sentence why a task is not running, or what it does"),
+        Option("--json", help="one JSON object a line in place of text (docs/events.md)"),
         Option("--init", metavar="FILE", help="write a commented example plan to FILE and exit"),
         Option("--root", metavar="DIR", help="where everything is written (default: $CONDUCTOR_ROOT, else the clone)"),
         Option("--config", metavar="FILE", help="the config (default: $CONDUCTOR_CONFIG, ./config.yaml, …)"),
@@ -59,6 +77,8 @@ Ctrl-C once waits for the running agents, twice stops them.""",
         "./run-all-tasks.py --agent offline",
         "./run-all-tasks.py my-plan.yaml --root . --max-parallel 4",
         "./run-all-tasks.py --prompts 'todo/*.md' --agent claude --dry-run",
+        "./run-all-tasks.py my-plan.yaml --detach   # later: ./run-all-tasks.py --attach",
+        "./run-all-tasks.py my-plan.yaml --why build-02",
         "./run-all-tasks.py --init my-plan.yaml",
     ),
     exit_codes="0 all done, 1 a task failed, 2 wrong usage or a bad plan, 3 an agent is missing, "
@@ -75,20 +95,23 @@ def run_all_tasks(values: Values) -> int:
     if values.text("init"):
         return _write_example(str(values.text("init")))
     root = paths.root(values.text("root"))
+    if values.flag("attach") or values.text("why"):
+        return _look(values, root)
     plan = _plan(values, root)
     settings = _settings(values, root, plan)
     configuration = config.load(values.text("config"))
-    scope = _scope(values, plan)
+    scope = plan_scope.choose(plan, _choice(values), settings.runs_dir)
     assigned = _assign(plan, configuration, values.text("agent"))
     if values.flag("generate_prompts"):
         return _write_prompts(plan, settings)
     if values.flag("dry_run"):
-        return _show_schedule(plan, assigned, settings)
+        return _show_schedule(plan, assigned, settings, values.flag("json"))
     _refuse_missing(assigned, scope, configuration)
     paths.make_folder(settings.runs_dir)
     runner.check_space(settings.runs_dir)
     plan_state = PlanState(settings.runs_dir, plan.project)
-    display = view.make(os.path.join(plan_state.folder, state.LOG_NAME))
+    log_path = os.path.join(plan_state.folder, state.LOG_NAME)
+    display = view.make(log_path, json=values.flag("json"), live=not values.flag("detach"))
     try:
         with _one_start_at_a_time(settings.runs_dir):
             plan_state.lock()
@@ -105,13 +128,103 @@ def run_all_tasks(values: Values) -> int:
                 on_event=display.event,
                 on_tick=display.tick,
             )
-            plan_state.save()
+            plan_state.replace()
+        display.flush()
+        if values.flag("detach") and not _detach(plan_state, log_path, values.flag("json")):
+            return EXIT_OK
         code = scheduler.run(assigned.decisions)
-        display.text("\n" + report.summary(plan, scheduler.board, settings))
+        summary = report.Summary(scheduler.situation(), settings)
+        if values.flag("json"):
+            display.event(Event(events.SUMMARY, summary.totals(), **summary.fields()))
+        display.text("\n" + summary.table())
     finally:
         display.close()
         plan_state.close()
     return code
+
+
+def _look(values: Values, root: str) -> int:
+    """Answer --why and --attach: from the files, whoever runs the plan."""
+    plan, runs_dir = _plan_to_look_at(values, root)
+    task_id = values.text("why")
+    if task_id:
+        seen = situation.look(plan, runs_dir)
+        sentence = why.sentence(seen, task_id)
+        if values.flag("json"):
+            where = seen.tasks[task_id].state if task_id in seen.tasks else state.PENDING
+            answer = {"task": task_id, "state": where, "why": redact.text(sentence)}
+            sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        else:
+            sys.stdout.write(redact.for_terminal(redact.text(sentence)) + "\n")
+        return EXIT_OK
+    settings = _settings(values, root, plan)
+    return attach.follow(
+        plan,
+        runs_dir,
+        lambda seen: report.Summary(seen, settings).table(),
+        json=values.flag("json"),
+    )
+
+
+def _plan_to_look_at(values: Values, root: str) -> tuple[Plan, str]:
+    """The plan that is named, else the one that runs in this root now, else the default one."""
+    runs_dir = paths.runs_dir(_own_root(values, root))
+    if values.text("plan") or values.text("prompts"):
+        return _plan(values, root), runs_dir
+    running = list(_running_plans(runs_dir))
+    if len(running) > 1:
+        names = ", ".join(plan.path for plan in running)
+        raise UsageError(f"{len(running)} plans run in {root}; name one of them: {names}")
+    return (running[0] if running else _plan(values, root)), runs_dir
+
+
+def _running_plans(runs_dir: str) -> Iterator[Plan]:
+    for folder in _held_folders(runs_dir):
+        plan_state = PlanState(runs_dir, os.path.basename(folder))
+        plan_state.load()
+        path = str(plan_state.header.get("plan"))
+        agent = plan_state.header.get("prompts_agent")
+        if agent:
+            yield plan_from_prompts(path, str(agent), plan_state.project)
+        else:
+            yield load_plan(path)
+
+
+def _held_folders(runs_dir: str) -> list[str]:
+    """The state folders of the plans that run in a runs folder now."""
+    try:
+        names = sorted(os.listdir(runs_dir))
+    except OSError:
+        return []
+    folders = [os.path.join(runs_dir, name) for name in names]
+    return [path for path in folders if _is_held(os.path.join(path, state.LOCK_NAME))]
+
+
+def _is_held(lock: str) -> bool:
+    return os.path.isfile(lock) and files.is_locked(lock)
+
+
+def _detach(plan_state: PlanState, log_path: str, as_json: bool) -> bool:
+    """Go on in a process of its own session; False in the one that the terminal waits for."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        text = (
+            f"the plan goes on as pid {pid} and writes to {log_path}\n"
+            "see it: run-all-tasks.py --attach; "
+            f"stop it: kill {pid} (waits for the running agents), twice: stops them"
+        )
+        event = Event(events.DETACHED, text, pid=pid, log=log_path)
+        sys.stdout.write((event.as_json() if as_json else text) + "\n")
+        return False
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    log = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for source, target in ((null, 0), (null, 1), (log, 2)):
+        os.dup2(source, target)
+    plan_state.header["pid"] = os.getpid()
+    plan_state.sign_lock()
+    return True
 
 
 @contextlib.contextmanager
@@ -131,7 +244,7 @@ def _load_state(
     fresh = values.flag("fresh")
     if not fresh:
         plan_state.load()
-    _check_needs(plan, scope, plan_state)
+    plan_scope.check_needs(plan, scope, plan_state.tasks)
     if fresh:
         _start_over(plan_state, os.path.dirname(plan_state.folder), display)
 
@@ -183,9 +296,7 @@ def _read_plan(values: Values, root: str) -> Plan:
 
 
 def _settings(values: Values, root: str, plan: Plan) -> Settings:
-    # A plan that is started inside a run has a root of its own: the JRUN_*
-    # of that run say where that run's messages go, not this plan's.
-    own = root if values.text("root") or os.environ.get("JRUN_ID") else None
+    own = _own_root(values, root)
     most = values.number("max_parallel")
     if most is not None and not 1 <= most <= 256:
         raise UsageError(f"--max-parallel: {most} is not between 1 and 256")
@@ -195,27 +306,27 @@ def _settings(values: Values, root: str, plan: Plan) -> Settings:
         bus_path=paths.bus_path(own),
         max_parallel=most or plan.max_parallel,
         keep_going=values.flag("keep_going"),
+        kill=values.flag("kill"),
+        redo_changed=values.flag("redo_changed"),
         parent=os.environ.get("JRUN_ID", ""),
+        prompts_agent=str(values.text("agent")) if values.text("prompts") else "",
     )
 
 
-def _scope(values: Values, plan: Plan) -> frozenset[str]:
+def _own_root(values: Values, root: str) -> str | None:
+    # A plan that is started inside a run has a root of its own: the JRUN_*
+    # of that run say where that run's messages go, not this plan's.
+    return root if values.text("root") or os.environ.get("JRUN_ID") else None
+
+
+def _choice(values: Values) -> plan_scope.Choice:
     named = [name.strip() for item in values.items("only") for name in item.split(",")]
-    wanted = [name for name in named if name]
-    if not wanted:
-        return frozenset(plan.tasks)
-    unknown = [name for name in wanted if name not in plan.tasks]
-    if unknown:
-        raise UsageError(f"--only: no task {unknown[0]!r} in {plan.path}; --dry-run lists them")
-    return frozenset(wanted)
-
-
-def _check_needs(plan: Plan, scope: frozenset[str], plan_state: PlanState) -> None:
-    for task_id in plan.tasks:
-        for need in plan.tasks[task_id].depends_on if task_id in scope else ():
-            entry = plan_state.tasks.get(need)
-            if need not in scope and (entry is None or entry.state != state.DONE):
-                raise UsageError(f"--only: {task_id} needs {need}, which is not done; name it too")
+    return plan_scope.Choice(
+        only=tuple(name for name in named if name),
+        from_stage=values.text("from_stage") or "",
+        to_stage=values.text("to_stage") or "",
+        retry_failed=values.flag("retry_failed"),
+    )
 
 
 def _assign(plan: Plan, configuration: config.Config, override: str | None) -> Assignments:
@@ -261,23 +372,26 @@ def _refuse_missing(
     raise UserError("\n".join(lines), EXIT_PREFLIGHT)
 
 
-def _show_schedule(plan: Plan, assigned: Assignments, settings: Settings) -> int:
+def _show_schedule(plan: Plan, assigned: Assignments, settings: Settings, as_json: bool) -> int:
     path = os.path.join(settings.runs_dir, plan.project, state.STATE_NAME)
     done: set[str] = set()
     if os.path.exists(path):
         done = {name for name, entry in state.read(path).items() if entry.state == state.DONE}
-    sys.stdout.write(report.schedule(plan, assigned.agents, done, settings.max_parallel))
-    for sentence in [*assigned.decisions, *[item.why for item in assigned.missing]]:
-        sys.stdout.write(f"note: {sentence}\n")
+    notes = [*assigned.decisions, *[item.why for item in assigned.missing]]
+    if as_json:
+        fields = report.schedule_fields(plan, assigned.agents, done, settings.max_parallel)
+        sys.stdout.write(json.dumps({**fields, "notes": notes}, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(report.schedule(plan, assigned.agents, done, settings.max_parallel))
+        sys.stdout.write("".join(f"note: {sentence}\n" for sentence in notes))
     return EXIT_PREFLIGHT if assigned.missing else EXIT_OK
 
 
 def _refuse_same_ids(plan: Plan, runs_dir: str) -> None:
     """Two plans at once in one root must not share a task id: it names files of both."""
-    for name in sorted(os.listdir(runs_dir)):
-        folder = os.path.join(runs_dir, name)
-        lock = os.path.join(folder, state.LOCK_NAME)
-        if name == plan.project or not os.path.isfile(lock) or not files.is_locked(lock):
+    for folder in _held_folders(runs_dir):
+        name = os.path.basename(folder)
+        if name == plan.project:
             continue
         try:
             tasks = state.read(os.path.join(folder, state.STATE_NAME))
@@ -300,4 +414,5 @@ def _start_over(plan_state: PlanState, runs_dir: str, display: view.View) -> Non
             raise UserError(f"{run_id} of the earlier start still runs; stop it: stop-run {run_id}")
     aside = plan_state.set_aside()
     if aside:
-        display.event(f"starting over; the old state is {aside}")
+        text = f"starting over; the old state is {aside}"
+        display.event(Event(events.NOTE, text, path=aside))

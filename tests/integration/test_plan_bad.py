@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -479,3 +480,22 @@ def test_prompts_are_written_and_nothing_starts_with_generate_prompts(root: Plan
     assert not root.runs.exists()
     assert not root.bus.exists()
     assert not (root.work / "started").exists()
+
+
+def test_shell_tasks_without_commands_are_all_found_before_anything_runs(root: PlanRoot) -> None:
+    root.plan(
+        sh("good", "echo good >>ran"),
+        {"id": "none", "agent": "shell", "prompt": "Just do it."},
+        sh("empty", "", depends_on=["good"]),
+    )
+
+    done = root.run()
+
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = done.stderr.split("\n")[:-1]
+    assert [re.sub(r"^.*plan.yaml:\d+: ", "", line).split(":")[:2] for line in lines] == [
+        ["task none", " no sh block in prompt"],
+        ["task empty", " sh block is empty"],
+    ]
+    assert root.lines("ran") == []
+    assert not root.state_file.exists()

@@ -267,6 +267,24 @@ def test_a_silent_run_is_stopped_and_says_so(either: Place) -> None:
     assert run.text("error_summary") == reason
 
 
+def test_silence_is_marked_long_before_it_is_ended_until_the_agent_speaks_again(
+    place: Place,
+) -> None:
+    gate = place.gate()
+    place.script(f"read -r _ <{gate.path}; echo spoken; read -r _ <{gate.path}")
+    live = place.start("shell", ".", "prompt.md", "--idle-timeout", "9", env=SHORT_GRACE)
+
+    wait_until(lambda: bool(place.only_run().text("silent_since")), what="the mark")
+    gate.open()
+    wait_until(lambda: not place.only_run().text("silent_since"), what="the end of the mark")
+    gate.open()
+
+    assert live.end()[0] == 0
+    [warning] = place.messages(place.only_run().run_id, "WARNING")
+    assert ": silent for 3" in warning.body
+    assert warning.body.endswith(" s; stopped after 9 s")
+
+
 def test_limits_may_stand_in_the_config(place: Place) -> None:
     config = place.folder / "config.yaml"
     config.write_text("defaults: {timeout: 0.2s}\n")

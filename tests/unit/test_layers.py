@@ -15,15 +15,17 @@ LIB = ROOT / "lib"
 
 # The order in which the modules can be read; each imports from earlier ones only.
 LAYERS = [
-    "errors", "faults", "ids", "files", "wakeup", "watch", "redact", "shown", "textual",
+    "errors", "faults", "ids", "files", "wakeup", "watch", "redact", "shown", "textual", "events",
     "yamlscalar", "yamlflow", "yamlread", "yamlforeign", "yamlio",
     "paths", "bus_parse", "bus", "procs", "runs",
     "agents._render", "agents.base", "agents", "agents.*",
     "config", "supervisor", "runner", "spawner",
     "checked", "plan_records", "plan_rules", "plan_order", "plan_agents", "prompt_files",
-    "plan_file", "plan_init", "plan", "prompts", "state", "board", "blockers", "verify", "unit",
-    "scheduler", "view", "report",
-    "cli", "listing", "doctor_base", "doctor_places", "doctor_agents", "doctor",
+    "plan_file", "plan_init", "plan", "prompts", "state", "plan_scope", "situation", "settings",
+    "board", "blockers", "verify", "unit", "announcer", "review", "continuation", "pacing",
+    "activity", "estimate", "why", "printer", "frame", "view", "attach", "report", "scheduler",
+    "cli", "listing", "integrity_base", "integrity_runs", "integrity_bus", "integrity_plans",
+    "integrity", "doctor_base", "doctor_places", "doctor_agents", "doctor",
     "commands", "commands.*",
 ]  # fmt: skip
 HOT = [

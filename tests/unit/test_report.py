@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lib import blockers, report, runs, state, yamlio
-from lib.board import Board
 from lib.plan import Plan, Stage
-from lib.scheduler import Settings
+from lib.settings import Settings
+from lib.situation import Situation
 from lib.state import Attempt, TaskState
 from tests.unit.test_board import plan_of
 
@@ -36,21 +36,25 @@ def attempt(settings: Settings, run_id: str, seconds: int = 5, **record: object)
     return {"unit": "a", "run": run_id, "agent": "claude"}
 
 
-def board_with(plan: Plan, **entries: tuple[str, str, list[Attempt]]) -> Board:
+def situation(plan: Plan, **entries: tuple[str, str, list[Attempt]]) -> Situation:
     tasks = {task_id: TaskState() for task_id in plan.tasks}
     for task_id, (where, why, attempts) in entries.items():
         tasks[task_id].state, tasks[task_id].why = where, why
         tasks[task_id].attempts = attempts
-    return Board(plan, tasks, plan.tasks, keep_going=False)
+    return Situation(plan, {}, tasks, "", is_run=True)
+
+
+def table(seen: Situation, settings: Settings) -> str:
+    return report.Summary(seen, settings).table()
 
 
 def test_the_summary_adds_up_time_tokens_and_cost_over_all_attempts(settings: Settings) -> None:
     plan = plan_of((True, {"a": [], "b": []}))
     first = attempt(settings, "r1", 65, input_tokens=100, output_tokens=7, cost_usd=0.25)
     second = attempt(settings, "r2", 5, input_tokens=10, output_tokens=1, cost_usd=1)
-    board = board_with(plan, a=(state.DONE, "", [first, second]))
+    seen = situation(plan, a=(state.DONE, "", [first, second]))
 
-    lines = report.summary(plan, board, settings).split("\n")
+    lines = table(seen, settings).split("\n")
 
     assert lines[1].split() == ["a", "claude", "2", "1m10s", "110/8", "$1.2500", "done"]
     assert lines[2].split() == ["b", "-", "-", "-", "-", "-", "not", "run"]
@@ -60,9 +64,9 @@ def test_the_summary_adds_up_time_tokens_and_cost_over_all_attempts(settings: Se
 def test_what_is_not_known_is_not_made_up(settings: Settings) -> None:
     plan = plan_of((True, {"a": []}))
     gone: Attempt = {"unit": "a", "run": "removed-by-hand", "agent": "shell"}
-    board = board_with(plan, a=(state.FAILED, "it broke", [gone]))
+    seen = situation(plan, a=(state.FAILED, "it broke", [gone]))
 
-    text = report.summary(plan, board, settings)
+    text = table(seen, settings)
 
     assert "cost unknown" in text
     assert text.split("\n")[1].split()[3:] == ["0.0s", "-", "-", "failed:", "it", "broke"]
@@ -71,25 +75,50 @@ def test_what_is_not_known_is_not_made_up(settings: Settings) -> None:
 
 def test_the_summary_obeys_no_control_character(settings: Settings) -> None:
     plan = plan_of((True, {"a": []}))
-    board = board_with(plan, a=(state.FAILED, "evil \x1b[2J\nsecond line", []))
+    seen = situation(plan, a=(state.FAILED, "evil \x1b[2J\nsecond line", []))
     settings.root = "/new\nline\x1b"
 
-    text = report.summary(plan, board, settings)
+    text = table(seen, settings)
 
     assert "\x1b" not in text
-    assert (
-        len(text.split("\n"))
-        == len(report.summary(plan, board_with(plan), settings).split("\n")) + 1
-    )
+    assert len(text.split("\n")) == len(table(situation(plan), settings).split("\n")) + 1
 
 
 def test_only_tasks_of_the_scope_are_listed(settings: Settings) -> None:
     plan = plan_of((True, {"a": [], "b": []}))
-    board = Board(plan, {name: TaskState() for name in plan.tasks}, {"b"}, keep_going=False)
+    seen = situation(plan)
+    seen.header["scope"] = ["b"]
 
-    text = report.summary(plan, board, settings)
+    text = table(seen, settings)
 
     assert [line.split()[0] for line in text.split("\n")[1:3] if line] == ["b"]
+
+
+def test_the_summary_names_who_did_it_and_who_failed_before(settings: Settings) -> None:
+    plan = plan_of((True, {"a": []}))
+    tries: list[Attempt] = [
+        {"unit": "a", "run": "r1", "agent": "codex", "result": "failed"},
+        {
+            "unit": "a",
+            "run": "r2",
+            "agent": "claude",
+            "result": "done",
+            "note": "without a tool call",
+        },
+    ]
+    seen = situation(plan, a=(state.DONE, "", tries))
+
+    row = table(seen, settings).split("\n")[1]
+
+    assert " claude (after codex) " in row
+    assert row.endswith("done, without a tool call")
+    told = report.Summary(seen, settings).fields()
+    assert told["tasks"] == [
+        {
+            "task": "a", "state": "done", "why": "", "agents": ["claude"], "attempts": 2,
+            "seconds": 0, "input_tokens": None, "output_tokens": None, "cost_usd": None,
+        }
+    ]  # fmt: skip
 
 
 def test_the_schedule_shows_waves_agents_needs_and_what_is_done() -> None:

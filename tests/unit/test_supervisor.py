@@ -204,3 +204,40 @@ def test_a_huge_output_is_cut_and_says_where_the_rest_is(
     assert text == "0123456789\n\n[cut here: the whole is in agent-stdout.txt]\n"
     (tmp_path / "output.md").write_text("0123456789abc")
     assert written(tmp_path, None).startswith("0123456789\n\n[cut here")
+
+
+@pytest.mark.parametrize(
+    ("limits", "open_tools", "silent", "is_marked"),
+    [
+        ({"idle_timeout": 900}, 0, 290, False),
+        ({"idle_timeout": 900}, 0, 310, True),
+        ({"idle_timeout": 90}, 0, 29, False),
+        ({"idle_timeout": 90}, 0, 31, True),
+        ({"idle_timeout": 90}, 1, 119, False),
+        ({"idle_timeout": 90}, 1, 121, True),
+        ({}, 0, 290, False),
+        ({}, 0, 310, True),
+    ],
+)
+def test_silence_is_marked_after_five_minutes_or_a_third_of_what_is_allowed(
+    limits: dict[str, object], open_tools: int, silent: float, is_marked: bool, tmp_path: Path
+) -> None:
+    watch = watched(limits, silent=silent)
+    watch.run.path = str(tmp_path)
+    watch.reader.outcome.open_tools = open_tools
+
+    watch._hold_limits()
+
+    assert ("silent_since" in watch.run.record) == is_marked
+    assert watch.stop_reason == ""
+
+
+def test_a_supervisor_that_was_stopped_itself_does_not_take_that_for_silence() -> None:
+    watch = watched({"idle_timeout": 60.0}, silent=600)
+    watch._looked = time.monotonic() - 600
+    watch._hold_limits()
+    assert watch.stop_reason == ""
+
+    watch._last_growth -= 61
+    watch._hold_limits()
+    assert watch.stop_reason.startswith("silent for 60 s")
