@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
-from lib import blockers, redact, runs, state
+from lib import blockers, redact, state
 from lib.plan import Plan, critical_path, waves
 from lib.settings import Settings
 from lib.situation import Situation
-from lib.state import TaskState
+from lib.state import Attempt, TaskState
 from lib.textual import duration, table
 
 _COUNTED = (state.DONE, state.FAILED, state.BLOCKED, state.PENDING, state.RUNNING)
@@ -84,8 +85,8 @@ class Summary:
     def __init__(self, situation: Situation, settings: Settings) -> None:
         self._situation = situation
         self._settings = settings
-        self._records = {
-            task_id: _records(settings.runs_dir, situation.tasks[task_id])
+        self._entries = {
+            task_id: situation.tasks[task_id]
             for task_id in situation.scope()
             if task_id in situation.tasks
         }
@@ -93,16 +94,16 @@ class Summary:
     def table(self) -> str:
         """For people: a line for each task, the totals, and where to look."""
         rows = [["TASK", "AGENT", "TRIES", "TIME", "TOKENS IN/OUT", "COST", "RESULT"]]
-        for task_id, records in self._records.items():
-            entry = self._situation.tasks[task_id]
+        for task_id, entry in self._entries.items():
+            used = _Use(entry.attempts)
             rows.append(
                 [
                     task_id,
                     _who(entry),
                     str(len(entry.attempts) or "-"),
-                    duration(_seconds(records)) if records else "-",
-                    _tokens(records),
-                    _cost(records) or "-",
+                    duration(used.seconds) if entry.attempts else "-",
+                    used.tokens_text,
+                    used.cost_text or "-",
                     _result(entry),
                 ]
             )
@@ -121,46 +122,67 @@ class Summary:
 
     def totals(self) -> str:
         """Counts, time, tokens and cost in one line."""
-        records = self._all()
+        used = self._all()
         counts = {name: self._situation.count(name) for name in _COUNTED}
-        tokens = sum(run.number("input_tokens") + run.number("output_tokens") for run in records)
         return (
             f"{', '.join(f'{count} {name}' for name, count in counts.items() if count)}; "
-            f"agents worked {duration(_seconds(records))}, "
-            f"{tokens} tokens, cost {_cost(records) or 'unknown'}"
+            f"agents worked {duration(used.seconds)}, "
+            f"{(used.into or 0) + (used.out or 0)} tokens, cost {used.cost_text or 'unknown'}"
         )
 
     def fields(self) -> dict[str, object]:
         """For scripts: JSON values; null for what is not known."""
+        rows = [
+            {
+                "task": task_id,
+                "state": entry.state,
+                "why": entry.why,
+                "agents": _doers(entry),
+                "attempts": len(entry.attempts),
+                **_Use(entry.attempts).fields(),
+            }
+            for task_id, entry in self._entries.items()
+        ]
+        return {"tasks": rows, **self._all().fields()}
+
+    def _all(self) -> _Use:
+        return _Use([item for entry in self._entries.values() for item in entry.attempts])
+
+
+class _Use:
+    """What attempts took together; None for what none of them tells."""
+
+    def __init__(self, attempts: Sequence[Attempt]) -> None:
+        self.seconds = _sum(attempts, "seconds") or 0.0
+        self.into = _whole(_sum(attempts, "input_tokens"))
+        self.out = _whole(_sum(attempts, "output_tokens"))
+        self.cost = _sum(attempts, "cost_usd")
+
+    @property
+    def tokens_text(self) -> str:
+        return f"{self.into or 0}/{self.out}" if self.out is not None else "-"
+
+    @property
+    def cost_text(self) -> str:
+        return f"${self.cost:.4f}" if self.cost is not None else ""
+
+    def fields(self) -> dict[str, object]:
         return {
-            "tasks": [self._task_fields(task_id) for task_id in self._records],
-            **_sums(self._all()),
+            "seconds": round(self.seconds, 3),
+            "input_tokens": self.into,
+            "output_tokens": self.out,
+            "cost_usd": round(self.cost, 6) if self.cost is not None else None,
         }
 
-    def _task_fields(self, task_id: str) -> dict[str, object]:
-        entry = self._situation.tasks[task_id]
-        return {
-            "task": task_id,
-            "state": entry.state,
-            "why": entry.why,
-            "agents": _doers(entry),
-            "attempts": len(entry.attempts),
-            **_sums(self._records[task_id]),
-        }
 
-    def _all(self) -> list[runs.Run]:
-        return [run for records in self._records.values() for run in records]
+def _sum(attempts: Sequence[Attempt], key: str) -> float | None:
+    values = [item.get(key) for item in attempts]
+    known = [value for value in values if isinstance(value, int | float)]
+    return sum(known) if known else None
 
 
-def _sums(records: list[runs.Run]) -> dict[str, object]:
-    known = [run for run in records if "output_tokens" in run.record]
-    costs = _costs(records)
-    return {
-        "seconds": round(_seconds(records), 3),
-        "input_tokens": sum(run.number("input_tokens") for run in known) if known else None,
-        "output_tokens": sum(run.number("output_tokens") for run in known) if known else None,
-        "cost_usd": round(sum(costs), 6) if costs else None,
-    }
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)
 
 
 def _doers(entry: TaskState) -> list[str]:
@@ -178,36 +200,9 @@ def _who(entry: TaskState) -> str:
     return ("+".join(doers) or "-") + (f" (after {', '.join(before)})" if before else "")
 
 
-def _records(runs_dir: str, entry: TaskState) -> list[runs.Run]:
-    return [runs.read(os.path.join(runs_dir, str(item["run"]))) for item in entry.attempts]
-
-
-def _seconds(records: list[runs.Run]) -> float:
-    return sum(run.seconds() for run in records)
-
-
-def _tokens(records: list[runs.Run]) -> str:
-    known = [run for run in records if "output_tokens" in run.record]
-    if not known:
-        return "-"
-    into = sum(run.number("input_tokens") for run in known)
-    return f"{into}/{sum(run.number('output_tokens') for run in known)}"
-
-
-def _costs(records: list[runs.Run]) -> list[float]:
-    costs = [run.record.get("cost_usd") for run in records]
-    return [cost for cost in costs if isinstance(cost, int | float)]
-
-
-def _cost(records: list[runs.Run]) -> str:
-    """The sum of all costs that are known; "" when none is."""
-    known = _costs(records)
-    return f"${sum(known):.4f}" if known else ""
-
-
 def _result(entry: TaskState) -> str:
     if entry.state == state.DONE:
-        notes = [str(item["note"]) for item in entry.attempts if item.get("note")]
-        return f"done, {notes[-1]}" if notes and entry.attempts[-1].get("note") else "done"
+        note = entry.attempts[-1].get("note") if entry.attempts else ""
+        return f"done, {note}" if note else "done"
     name = "not run" if entry.state == state.PENDING and not entry.attempts else entry.state
     return f"{name}: {entry.why}" if entry.why else name

@@ -49,6 +49,7 @@ VIEW_SECONDS = 0.5
 RETRY_SECONDS = 1.0  # before the first retry; doubled for each further one
 RETRY_LIMIT_SECONDS = 60.0
 MISFIRES = 5  # times that a supervisor may end before its agent began, uncounted as attempts
+FIGURES = ("input_tokens", "output_tokens", "cost_usd")  # of a run that the state repeats
 STOPPED_BY = "stopped by "  # how a run says that somebody ended it, not its own failure
 STOP_PATIENCE_SECONDS = 20.0  # beyond the grace, before a supervisor that will not end is killed
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -506,6 +507,8 @@ class Scheduler:
         attempt = self._attempt(unit)
         attempt["ended"] = run.text("end_time")
         attempt["exit_code"] = run.record.get("exit_code", -1)
+        attempt["seconds"] = round(run.seconds(), 3)
+        attempt.update({key: run.record[key] for key in FIGURES if key in run.record})
         if now.status == runs.UNKNOWN:  # it may well run elsewhere: a person has to look
             self._end_attempt(unit, now.reason, may_retry=False)
         elif now.status != runs.COMPLETED:
@@ -761,7 +764,4 @@ class Scheduler:
 def _signal_supervisor(path: str, number: int) -> bool:
     """Signal the supervisor that a run's record names, if it is still that process."""
     process = supervisor.supervisor_of(path)
-    if process is None or not procs.send(process, number):
-        return False
-    procs.send(process, procs.SIGCONT)  # one that is stopped takes it only then
-    return True
+    return process is not None and supervisor.signal_supervisor(path, process, number)

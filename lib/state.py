@@ -39,7 +39,9 @@ _LARGE_BYTES = 64 * 1024  # from where on importing json pays when a state is re
 READ_TRIES = 100  # of a reader whose files are replaced under its hands
 _CURE = "mend it, or start over with --fresh (finished runs stay in the runs folder)"
 
-Attempt = dict[str, object]  # unit, run, agent, started, token; later ended, exit_code, result, why
+# unit, run, agent, started, token, result (running, done, failed, void); later ended, exit_code,
+# seconds, why, note, verdict, and where the run tells them input_tokens, output_tokens, cost_usd
+Attempt = dict[str, object]
 
 
 class TaskState:

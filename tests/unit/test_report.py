@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import blockers, report, runs, state, yamlio
+from lib import blockers, report, runs, state
 from lib.plan import Plan, Stage
 from lib.settings import Settings
 from lib.situation import Situation
@@ -24,16 +24,9 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-def attempt(settings: Settings, run_id: str, seconds: int = 5, **record: object) -> Attempt:
-    """An attempt whose run took so long; its record is on disk."""
-    folder = Path(settings.runs_dir) / run_id
-    folder.mkdir(parents=True)
-    times = {
-        "start_time": "2026-01-02T03:04:00.5Z",
-        "end_time": f"2026-01-02T03:{4 + seconds // 60:02d}:{seconds % 60:02d}.5Z",
-    }
-    (folder / runs.RECORD).write_text(yamlio.dump({"run_id": run_id, **times, **record}))
-    return {"unit": "a", "run": run_id, "agent": "claude"}
+def attempt(run_id: str, seconds: float = 5.0, **figures: object) -> Attempt:
+    """An attempt whose run took so long."""
+    return {"unit": "a", "run": run_id, "agent": "claude", "seconds": seconds, **figures}
 
 
 def situation(plan: Plan, **entries: tuple[str, str, list[Attempt]]) -> Situation:
@@ -50,8 +43,8 @@ def table(seen: Situation, settings: Settings) -> str:
 
 def test_the_summary_adds_up_time_tokens_and_cost_over_all_attempts(settings: Settings) -> None:
     plan = plan_of((True, {"a": [], "b": []}))
-    first = attempt(settings, "r1", 65, input_tokens=100, output_tokens=7, cost_usd=0.25)
-    second = attempt(settings, "r2", 5, input_tokens=10, output_tokens=1, cost_usd=1)
+    first = attempt("r1", 65, input_tokens=100, output_tokens=7, cost_usd=0.25)
+    second = attempt("r2", 5, input_tokens=10, output_tokens=1, cost_usd=1)
     seen = situation(plan, a=(state.DONE, "", [first, second]))
 
     lines = table(seen, settings).split("\n")
