@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _F_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 _LINUX = sys.platform == "linux"
+# A kill or a reader cannot come between the bytes of a write that stays in the
+# first page of a file: its size changes once, when all of it is there.
+ONE_WRITE_BYTES = 4096
 LOCK_POLL_SECONDS = (0.0005, 0.01)  # first and longest pause between two tries
 
 
@@ -58,6 +61,54 @@ def write_all(fd: int, data: bytes) -> None:
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, memoryview(data)[written:])
+
+
+def create_file(path: str, data: bytes, mode: int, durable: bool = True) -> bool:
+    """Make a new file hold exactly `data`; False, with nothing done, where that cannot be had.
+
+    That is where there is a file already, and where one write might be cut.
+    Its name becomes durable with the folder.  A crash leaves no file, an
+    empty one or the whole, and so does a full disk.
+    """
+    if len(data) > ONE_WRITE_BYTES:
+        return False
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except FileExistsError:
+        return False
+    try:
+        faults.point("create-opened")
+        if data:
+            _write_once(fd, data, 0)
+            faults.point("create-written")
+            if durable:
+                sync(fd)
+    finally:
+        os.close(fd)
+    return True
+
+
+def extend_file(path: str, data: bytes) -> bool:
+    """Add `data` to a file so that a crash leaves all of it there, or nothing.
+
+    False, with nothing done, where one write might be cut.  Not durable.
+    """
+    fd = open_regular(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        size = os.lseek(fd, 0, os.SEEK_END)
+        if size + len(data) > ONE_WRITE_BYTES:
+            return False
+        _write_once(fd, data, size)
+    finally:
+        os.close(fd)
+    faults.point("extend-written")
+    return True
+
+
+def _write_once(fd: int, data: bytes, size: int) -> None:
+    if os.write(fd, data) < len(data):
+        os.ftruncate(fd, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def replace_file(
@@ -115,6 +166,14 @@ def remove(path: str) -> bool:
     return True
 
 
+def names(folder: str) -> list[str]:
+    """What is in a folder, sorted; [] for one that cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
 def remove_temporaries(folder: str) -> None:
     """Remove what a killed `replace_file` left in a folder that nobody else writes now."""
     for name in os.listdir(folder):
@@ -133,6 +192,22 @@ def open_regular(path: str, flags: int = os.O_RDONLY) -> int:
         os.close(fd)
         raise OSError(errno.EINVAL, "not a regular file", path)
     return fd
+
+
+def read_regular(path: str, limit: int) -> bytes:
+    """The first `limit` bytes of a regular file; OSError for anything else.
+
+    Without the buffers of `open`, which cost more than what is read from small files.
+    """
+    fd = open_regular(path)
+    try:
+        parts = []
+        while limit > 0 and (part := os.read(fd, min(limit, 1 << 20))):
+            parts.append(part)
+            limit -= len(part)
+    finally:
+        os.close(fd)
+    return b"".join(parts)
 
 
 def read_text(path: str, limit: int | None = None) -> str:

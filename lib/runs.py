@@ -58,12 +58,11 @@ class Run:
 
     def file(self, name: str) -> str:
         """The path of one of the run's files; from the folder, never from the record."""
-        return os.path.join(self.path, name)
+        return f"{self.path}/{name}"
 
     def read_text(self, name: str, limit: int) -> str:
         """One of the run's files as text; OSError for anything but a regular file."""
-        with open(files.open_regular(self.file(name)), "rb") as file:
-            return file.read(limit).decode("utf-8", "replace")
+        return files.read_regular(self.file(name), limit).decode("utf-8", "replace")
 
     def text(self, key: str) -> str:
         value = self.record.get(key)
@@ -136,7 +135,8 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
                 f"cannot make a run folder in {runs_dir}: {error.strerror}; "
                 "make it writable, or name another place with --runs-dir"
             ) from None
-        _mark(run)  # and again: a repair in between has found a mark without a folder
+        if not os.path.exists(_mark_path(run)):
+            _mark(run)  # a repair in between has found a mark without a folder
         fd = files.open_lock(run.file(LOCK))
         files.lock(fd, RUN_LOCK_SECONDS, f"the run {run.run_id}")
         if not os.path.exists(run.file(RECORD)):
@@ -149,17 +149,22 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
 
 def _mark(run: Run) -> None:
     """Note in the runs folder that this run has not ended: repair need not read all others."""
-    folder = os.path.join(os.path.dirname(run.path), ACTIVE)
+    path = _mark_path(run)
     try:
-        os.close(os.open(os.path.join(folder, run.run_id), os.O_CREAT | os.O_WRONLY, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
     except FileNotFoundError:
-        os.makedirs(folder, MODE, exist_ok=True)
+        os.makedirs(os.path.dirname(path), MODE, exist_ok=True)
         _mark(run)
+
+
+def _mark_path(run: Run) -> str:
+    folder, name = os.path.split(run.path)
+    return os.path.join(folder, ACTIVE, name)
 
 
 def unmark(run: Run) -> None:
     """Take that note away."""
-    files.remove(os.path.join(os.path.dirname(run.path), ACTIVE, run.run_id))
+    files.remove(_mark_path(run))
 
 
 def discard(run: Run) -> None:
@@ -172,10 +177,31 @@ def discard(run: Run) -> None:
 
 def marked(runs_dir: str) -> list[str]:
     """The ids of the runs that have not ended, or whose end nobody has recorded yet."""
-    try:
-        return sorted(os.listdir(os.path.join(runs_dir, ACTIVE)))
-    except OSError:
-        return []
+    return files.names(os.path.join(runs_dir, ACTIVE))
+
+
+def begin_record(run: Run) -> None:
+    """Put the first record into a new run folder; the caller holds the run's lock.
+
+    It has no pids yet: `extend_record` adds them.  (To replace a file costs
+    several times what these two writes do.)
+    """
+    data = yamlio.dump(run.record).encode()
+    if not files.create_file(run.file(RECORD), data, 0o600, durable=False):
+        write_record(run, durable=False)
+
+
+def extend_record(run: Run, pids: Record) -> None:
+    """Add the pids to a record that has none; not durable."""
+    keys = list(run.record)
+    at = keys.index("start_time")  # before which the original has them
+    run.record = {
+        **{key: run.record[key] for key in keys[:at]},
+        **pids,
+        **{key: run.record[key] for key in keys[at:]},
+    }
+    if not files.extend_file(run.file(RECORD), yamlio.dump(pids).encode()):
+        write_record(run, durable=False)
 
 
 def write_record(run: Run, durable: bool = True) -> None:
@@ -191,6 +217,8 @@ def read(path: str) -> Run:
         return Run(path, _legacy_record(path))
     except OSError as error:
         return Run(path, {}, f"{RECORD}: {error.strerror}")
+    if not text:
+        return Run(path, {})  # its supervisor is about to write it, or was killed at that
     try:
         record = yamlio.load_flat(text)
         if record is None:
@@ -402,7 +430,7 @@ def note_child(parent_folder: str, run: Run) -> None:
     """Tell the run that this process was started in that it supervises a child run."""
     me = os.getpid()
     folder = run.path.replace("%", "%25").replace("\n", "%0A").replace("\t", "%09")
-    line = f"{me}\t{procs.start_time(me)}\t{folder}"
+    line = f"{me}\t{procs.own_start()}\t{folder}"
     try:
         files.append_line(os.path.join(parent_folder, CHILDREN), line)
     except OSError:

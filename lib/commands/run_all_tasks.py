@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from lib import (
     agents,
@@ -167,40 +167,44 @@ def _look(values: Values, root: str) -> int:
 
 
 def _plan_to_look_at(values: Values, root: str) -> tuple[Plan, str]:
-    """The plan that is named, else the one that runs in this root now, else the default one."""
+    """The plan that is named, else the one that runs in this root now, else the one that ran last."""
     runs_dir = paths.runs_dir(_own_root(values, root))
     if values.text("plan") or values.text("prompts"):
         return _plan(values, root), runs_dir
-    running = list(_running_plans(runs_dir))
+    folders = _plan_folders(runs_dir)
+    running = [folder for folder in folders if _is_run(folder)]
     if len(running) > 1:
-        names = ", ".join(plan.path for plan in running)
+        names = ", ".join(_plan_of(folder).path for folder in running)
         raise UsageError(f"{len(running)} plans run in {root}; name one of them: {names}")
-    return (running[0] if running else _plan(values, root)), runs_dir
+    if not folders:
+        return _plan(values, root), runs_dir
+    return _plan_of((running or folders)[0]), runs_dir
 
 
-def _running_plans(runs_dir: str) -> Iterator[Plan]:
-    for folder in _held_folders(runs_dir):
-        plan_state = PlanState(runs_dir, os.path.basename(folder))
-        plan_state.load()
-        path = str(plan_state.header.get("plan"))
-        agent = plan_state.header.get("prompts_agent")
-        if agent:
-            yield plan_from_prompts(path, str(agent), plan_state.project)
-        else:
-            yield load_plan(path)
+def _plan_of(folder: str) -> Plan:
+    """The plan whose state is in that folder, read again from where it came from."""
+    plan_state = PlanState(*os.path.split(folder))
+    plan_state.load()
+    path, agent = str(plan_state.header.get("plan")), plan_state.header.get("prompts_agent")
+    if agent:
+        return plan_from_prompts(path, str(agent), plan_state.project)
+    return load_plan(path)
 
 
-def _held_folders(runs_dir: str) -> list[str]:
-    """The state folders of the plans that run in a runs folder now."""
-    try:
-        names = sorted(os.listdir(runs_dir))
-    except OSError:
-        return []
+def _plan_folders(runs_dir: str) -> list[str]:
+    """The state folders of a runs folder, the one that was written last first."""
+    names = [name for name in files.names(runs_dir) if not name.startswith("run_")]
     folders = [os.path.join(runs_dir, name) for name in names]
-    return [path for path in folders if _is_held(os.path.join(path, state.LOCK_NAME))]
+    times = {}
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            times[folder] = os.stat(os.path.join(folder, state.STATE_NAME)).st_mtime_ns
+    return sorted(times, key=lambda folder: -times[folder])
 
 
-def _is_held(lock: str) -> bool:
+def _is_run(folder: str) -> bool:
+    """Whether some process runs the plan of a state folder now."""
+    lock = os.path.join(folder, state.LOCK_NAME)
     return os.path.isfile(lock) and files.is_locked(lock)
 
 
@@ -389,9 +393,9 @@ def _show_schedule(plan: Plan, assigned: Assignments, settings: Settings, as_jso
 
 def _refuse_same_ids(plan: Plan, runs_dir: str) -> None:
     """Two plans at once in one root must not share a task id: it names files of both."""
-    for folder in _held_folders(runs_dir):
+    for folder in _plan_folders(runs_dir):
         name = os.path.basename(folder)
-        if name == plan.project:
+        if name == plan.project or not _is_run(folder):
             continue
         try:
             tasks = state.read(os.path.join(folder, state.STATE_NAME))

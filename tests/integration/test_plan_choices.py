@@ -339,6 +339,31 @@ def test_the_schedule_and_an_explanation_come_as_json_too(root: PlanRoot) -> Non
     assert answer["why"]
 
 
+def test_without_a_plan_the_one_that_runs_is_meant_and_else_the_one_that_ran_last(
+    root: PlanRoot,
+) -> None:
+    other = root.path / "other.yaml"
+    root.plan(sh("a", "true"), project="q")
+    root.plan_file.rename(other)
+    assert root.run(other).returncode == 0
+    root.plan(sh("b", WAIT))
+    process = root.start()
+    wait_until((root.runs / "b.pid").exists, what="the plan p")
+
+    def asked(*arguments: str) -> subprocess.CompletedProcess[str]:
+        # In another folder, where the default plan is not ours.
+        words = [word for word in root.command("--why", *arguments) if word != str(root.plan_file)]
+        return subprocess.run(words, env=root.environment(), capture_output=True, text=True)
+
+    assert asked("b").stdout.startswith("is running: shell")
+    assert "no task a" in asked("a").stderr
+    (root.work / "go").touch()
+    assert process.wait() == 0
+    assert asked("b").stdout.startswith("is done")
+    assert root.run(other, "--fresh").returncode == 0
+    assert asked("a").stdout.startswith("is done")
+
+
 # -- a disk that fills up
 
 
