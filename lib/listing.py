@@ -256,7 +256,7 @@ def as_dict(row: Row) -> dict[str, object]:
         "alive_by": state.holder,
         "path": row.run.path,
     }
-    return {_clean_text(key): _clean(value) for key, value in fields.items()}
+    return {str(redact.values(key)): redact.values(value) for key, value in fields.items()}
 
 
 def to_json(value: object) -> str:
@@ -264,20 +264,3 @@ def to_json(value: object) -> str:
     import json
 
     return json.dumps(value).replace("\x7f", "\\u007f") + "\n"
-
-
-def _clean(value: object) -> object:
-    if isinstance(value, str):
-        return _clean_text(value)
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    if isinstance(value, dict):
-        return {_clean_text(str(key)): _clean(item) for key, item in value.items()}
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None  # JSON has no word for it
-    return value
-
-
-def _clean_text(text: str) -> str:
-    """Redacted, and without the halves of characters that stand for bytes of a file name."""
-    return redact.text(text).encode("utf-8", "replace").decode()

@@ -43,9 +43,10 @@ def known_tokens(environ: Mapping[str, str]) -> list[str]:
 def add_tokens(values: Iterable[str]) -> None:
     """Redact these values too, from now on (tokens of a configuration)."""
     global _own
-    for value in values:
-        _extra.extend(_parts(value))
-    _own = None
+    new = [part for value in values for part in _parts(value) if part not in _extra]
+    if new:
+        _extra.extend(new)
+        _own = None
 
 
 def _parts(value: str) -> list[str]:
@@ -85,6 +86,22 @@ def text(s: str, tokens: list[str] | None = None) -> str:
     if _has_assignment(s):
         s = _assignment_pattern().sub(_replace_value, s)
     return s
+
+
+def values(value: object) -> object:
+    """A JSON value with every text in it redacted, and nothing that JSON has no word for.
+
+    That is infinities, and the halves of characters that stand for bytes of a file name.
+    """
+    if isinstance(value, str):
+        return text(value).encode("utf-8", "replace").decode()
+    if isinstance(value, list | tuple):
+        return [values(item) for item in value]
+    if isinstance(value, dict):
+        return {str(values(str(key))): values(item) for key, item in value.items()}
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
 
 
 _PREFIXES = (

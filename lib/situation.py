@@ -55,7 +55,7 @@ class Situation:
         found = [
             (task_id, attempt)
             for task_id, entry in self.tasks.items()
-            if entry.attempts and entry.state not in (state.DONE, state.BLOCKED)
+            if entry.state in (state.RUNNING, state.VERIFYING)
             for attempt in entry.attempts
             if attempt.get("result") == "running"
         ]

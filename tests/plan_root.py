@@ -93,7 +93,18 @@ class PlanRoot:
                 stderr=err,
             )
 
+    def why(self, task_id: str) -> str:
+        """What `--why` answers about a task."""
+        asked = self.run("--why", task_id)
+        assert (asked.returncode, asked.stderr) == (0, "")
+        return asked.stdout.rstrip("\n")
+
     # -- what is there afterwards
+
+    def log(self) -> str:
+        """The plan's log, "" before there is one."""
+        path = self.runs / "p" / "plan.log"
+        return path.read_text() if path.exists() else ""
 
     @property
     def state_file(self) -> Path:

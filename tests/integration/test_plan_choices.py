@@ -265,7 +265,9 @@ def test_detached_it_goes_on_alone_and_can_be_attached_to(root: PlanRoot) -> Non
     assert watcher.returncode == 0
     assert "plan p: 2 done, 0 failed, 0 not run" in printed
     assert re.search(r"^b +shell +1 .* done$", printed, re.MULTILINE)
-    assert "succeeded b" in log.read_text()
+    told = log.read_text()
+    assert "succeeded b" in told
+    assert re.search(r"^b +shell +1 .* done$", told, re.MULTILINE)
     root.assert_nothing_left()
 
 

@@ -1,0 +1,242 @@
+"""The lines of the live view: problems, then what runs, then a bar; fitted to a screen.
+
+Only text is made here, from a situation and the run folders; `printer` puts
+it on the screen.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from lib import estimate, ids, redact, state, waits, why
+from lib.activity import Activity, Watcher
+from lib.printer import Line
+from lib.situation import Situation
+from lib.state import Attempt, TaskState
+from lib.textual import amount, duration, fit, width
+
+BAR_COLUMNS = 20
+ROOM_FOR_EVENTS = 3  # rows that are left to what scrolls above, where there are enough
+MIN_WIDTHS = {"agent": 40, "idle": 55, "cost": 70, "bar": 72}  # columns from which on it is shown
+RECKON_SHARE = 100  # the time left is reckoned again after that many times what it took
+RECKON_SECONDS = 1.0  # and not more often than that
+
+
+class Frame:
+    """Makes the block of lines for one situation after the other."""
+
+    def __init__(self) -> None:
+        self._watcher = Watcher("")
+        self._left = ""
+        self._next_reckoning = 0.0
+
+    def lines(self, situation: Situation, columns: int, rows: int) -> list[Line]:
+        """At most `rows - 1` lines, in cells for that width; whoever shows a line cuts it off."""
+        if self._watcher.runs_dir != situation.runs_dir:
+            self._watcher = Watcher(situation.runs_dir)
+        active = active_runs(situation)
+        self._watcher.forget_all_but([attempt for _, attempt in active])
+        room = max(0, rows - 1 - min(ROOM_FOR_EVENTS, rows // 8))
+        seen = [(name, attempt, self._watcher.look(attempt)) for name, attempt in active]
+        scope = situation.scope()
+        problems = self._problems(situation, scope, seen)
+        most_problems = max(room - 1 - len(seen), (room - 1) // 3)
+        shown = _at_most(problems, most_problems)
+        running = [_Row(situation, *item, self._watcher) for item in seen]
+        shown += _at_most(_table(running, columns - 1), room - 1 - len(shown))
+        return [*shown, (self._bar(situation, scope, len(active), columns - 1), "")][
+            : max(0, rows - 1)
+        ]
+
+    def _problems(
+        self,
+        situation: Situation,
+        scope: list[str],
+        seen: list[tuple[str, Attempt, Activity]],
+    ) -> list[Line]:
+        holds = [why.closing_cause(situation), situation.text("held")]
+        found = [
+            (f"nothing new starts: {redact.one_line(hold)}", "yellow") for hold in holds if hold
+        ]
+        waiting: list[Line] = []
+        now = time.time()
+        explainer: why.Explainer | None = None
+        for task_id in scope:
+            entry = situation.tasks.get(task_id)
+            if entry is None or entry.state == state.DONE:
+                continue
+            if entry.state == state.FAILED:
+                found.append((f"{task_id} failed: {redact.one_line(entry.why)}", "red"))
+            elif waits.seconds_to_wait(entry, now):
+                explainer = explainer or why.Explainer(situation, self._watcher)
+                waiting.append((f"{task_id} {explainer.sentence(task_id)}", "yellow"))
+        for name, _, activity in seen:
+            if activity.is_silent and not activity.has_ended:
+                found.append((f"{name} has been {why.silence(activity)}", "yellow"))
+        return found + ([] if holds[0] else waiting)
+
+    def _bar(self, situation: Situation, scope: list[str], active: int, columns: int) -> str:
+        counts = _count(situation, scope)
+        total, done = len(scope), counts.get(state.DONE, 0)
+        failed, blocked = counts.get(state.FAILED, 0), counts.get(state.BLOCKED, 0)
+        parts = [f"{done}/{total} done", f"{active} running"]
+        parts += [f"{failed} failed"] if failed else []
+        parts += [f"{blocked} blocked"] if blocked else []
+        left = self._time_left(situation)
+        parts += [f"{left} left"] if left else []
+        began = _began(situation)
+        parts += [f"{_age(time.time() - began)} so far"] if began else []
+        text = ", ".join(parts)
+        if columns < MIN_WIDTHS["bar"]:
+            return text
+        filled = BAR_COLUMNS * done // max(1, total)
+        stuck = -(-BAR_COLUMNS * (failed + blocked) // max(1, total))
+        bar = ("#" * filled + "!" * stuck)[:BAR_COLUMNS]
+        return f"[{bar.ljust(BAR_COLUMNS, '.')}] {text}"
+
+    def _time_left(self, situation: Situation) -> str:
+        now = time.monotonic()
+        if now >= self._next_reckoning:
+            seconds = time_left(situation)
+            self._left = "" if seconds is None else estimate.in_words(seconds)
+            took = time.monotonic() - now
+            self._next_reckoning = now + max(RECKON_SECONDS, RECKON_SHARE * took)
+        return self._left
+
+
+def active_runs(situation: Situation) -> list[tuple[str, Attempt]]:
+    """(unit, attempt) of what is under way or being verified, oldest first."""
+    active = (state.RUNNING, state.VERIFYING)
+    return [
+        (str(attempt.get("unit") or task_id), attempt)
+        for task_id, attempt in situation.running()
+        if situation.tasks[task_id].state in active
+    ]
+
+
+def time_left(situation: Situation) -> float | None:
+    """Seconds until the plan has ended, as far as its ended tasks tell; None for unknown."""
+    if situation.text("held"):
+        return None
+    now = time.time()
+    sample = estimate.Sample()
+    running: dict[str, float] = {}
+    waiting: dict[str, float] = {}
+    done = []
+    is_closing = bool(situation.text("closing"))
+    scope = set(situation.scope())
+    for task_id, entry in situation.tasks.items():
+        task = situation.plan.tasks.get(task_id)
+        if task is None:
+            continue
+        if entry.state == state.DONE:
+            done.append(task_id)
+            times = _durations(entry)
+            if times:
+                sample.add(task, times[-1], sum(times))
+        elif entry.state in (state.RUNNING, state.VERIFYING):
+            starts = [_moment(item.get("started")) for item in entry.attempts[-1:]]
+            running[task_id] = max(0.0, now - max(starts, default=now))
+        elif entry.state in (state.PENDING, state.WAITING) and task_id in scope and not is_closing:
+            waiting[task_id] = waits.seconds_to_wait(entry, now)
+    width_ = situation.header.get("max_parallel")
+    most = width_ if isinstance(width_, int) else situation.plan.max_parallel
+    return estimate.seconds_left(
+        situation.plan, sample=sample, running=running, waiting=waiting, done=done, width=most
+    )
+
+
+def _durations(entry: TaskState) -> list[float]:
+    """Seconds of the attempts of a task that is done, the one that succeeded last."""
+    ended = [
+        (item.get("result") == "done", _moment(item.get("ended")) - _moment(item.get("started")))
+        for item in entry.attempts
+        if _moment(item.get("started")) and _moment(item.get("ended"))
+    ]
+    return [seconds for _, seconds in sorted(ended) if seconds >= 0]
+
+
+def _moment(text: object) -> float:
+    return (ids.parse_rfc3339(text) or 0) / ids.NANOSECONDS
+
+
+def _began(situation: Situation) -> float:
+    """When this start of the plan began: its process then signed the lock."""
+    path = os.path.join(situation.runs_dir, situation.plan.project, state.LOCK_NAME)
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _count(situation: Situation, scope: list[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for task_id in scope:
+        entry = situation.tasks.get(task_id)
+        where = entry.state if entry else state.PENDING
+        counts[where] = counts.get(where, 0) + 1
+    return counts
+
+
+class _Row:
+    """The cells of one running task."""
+
+    def __init__(
+        self, situation: Situation, name: str, attempt: Attempt, now: Activity, watcher: Watcher
+    ) -> None:
+        self.name = redact.one_line(name)
+        self.agent = now.agent
+        self.elapsed = _age(now.elapsed_seconds)
+        self.idle = f"idle {_age(now.silent_seconds)}"
+        self.cost = _cost(now)
+        self.last = watcher.last_line(attempt)
+        self.colour = "yellow" if now.is_silent and not now.has_ended else ""
+        if now.has_ended:
+            entry = situation.tasks.get(name.partition("@")[0])
+            is_verified = entry is not None and entry.state == state.VERIFYING
+            self.idle = ""
+            self.last = "is being verified" if is_verified else "has ended"
+
+
+def _table(rows: list[_Row], columns: int) -> list[Line]:
+    """One line for each row, in aligned cells, as many as the width allows."""
+    if not rows:
+        return []
+    names = min(max(width(row.name) for row in rows), max(8, columns // 3))
+    agents = min(max(width(row.agent) for row in rows), 10)
+    costs = max(width(row.cost) for row in rows)
+    lines = []
+    for row in rows:
+        cells = [fit(row.name, names), row.elapsed.rjust(6)]
+        if columns >= MIN_WIDTHS["agent"]:
+            cells.insert(1, fit(row.agent, agents))
+        if columns >= MIN_WIDTHS["idle"]:
+            cells.append(row.idle.ljust(11))
+        if costs and columns >= MIN_WIDTHS["cost"]:
+            cells.append(row.cost.rjust(costs))
+        lines.append(("  ".join([*cells, row.last]), row.colour))
+    return lines
+
+
+def _cost(now: Activity) -> str:
+    parts = []
+    if now.input_tokens is not None or now.output_tokens is not None:
+        parts.append(f"{amount(now.input_tokens or 0)}/{amount(now.output_tokens or 0)}")
+    if now.cost_usd is not None:
+        parts.append(f"${now.cost_usd:.2f}")
+    return " ".join(parts)
+
+
+def _age(seconds: float) -> str:
+    return f"{max(0, int(seconds))}s" if seconds < 60 else duration(seconds)
+
+
+def _at_most(lines: list[Line], most: int) -> list[Line]:
+    """The first lines, the last of them saying how many there are more."""
+    if len(lines) <= most or most <= 0:
+        return lines[: max(0, most)]
+    if most == 1:
+        text, colour = lines[0]
+        return [(f"(1 of {len(lines)}) {text}", colour)]
+    return [*lines[: most - 1], (f"… and {len(lines) - most + 1} more", "")]
