@@ -69,7 +69,11 @@ def load(option: str | None = None) -> Config:
     path = locate(option)
     config = Config(path or "")
     if path is not None:
-        _fill(config, path)
+        try:
+            _fill(config, path)
+        except UserError:
+            _hide_secrets(path)  # its text may quote the place of the fault
+            raise
     for name in base.KNOWN_TOKEN_VARIABLES:
         if os.environ.get(name):
             redact.add_tokens([os.environ[name]])
@@ -84,51 +88,79 @@ def load(option: str | None = None) -> Config:
 
 
 def _fill(config: Config, path: str) -> None:
+    """Read the file; the UserError of a faulty one has a line for each fault."""
     lines: dict[tuple[str | int, ...], int] = {}
     data = yamlio.load(files.read_text(path, _MAX_BYTES), source=path, lines=lines)
     if data is None:
         return
     if not isinstance(data, dict):
         raise UserError(f"{path}:1: not a mapping; begin with `agents:`", EXIT_USAGE)
+    faults = []
     for key, value in data.items():
         place = f"{path}:{lines.get((key,), 1)}"
         if key not in _SECTIONS:
             known = ", ".join(_SECTIONS)
-            raise UserError(f"{place}: unknown key {key!r}; known: {known}", EXIT_USAGE)
-        if value is not None and not isinstance(value, dict):
-            raise UserError(f"{place}: {key} must be a mapping", EXIT_USAGE)
-    config.defaults = data.get("defaults") or {}
-    for name, options in (data.get("agents") or {}).items():
+            faults.append(f"{place}: unknown key {key!r}; known: {known}")
+        elif value is not None and not isinstance(value, dict):
+            faults.append(f"{place}: {key} must be a mapping")
+    config.defaults = base.as_dict(data.get("defaults"))
+    for name, options in base.as_dict(data.get("agents")).items():
         place = f"{path}:{lines.get(('agents', name), 1)}"
-        config.agents[str(name)] = _agent(str(name), options, place, os.path.dirname(path))
+        try:
+            config.agents[str(name)] = _agent(str(name), options, place, os.path.dirname(path))
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults), EXIT_USAGE)
+
+
+def _hide_secrets(path: str) -> None:
+    """Have redacted what stands behind the keys of secrets in a file that cannot be read."""
+    import re
+
+    for rest in re.findall(
+        r"(?i)(?:token|key|secret|password)[\"']?\s*:(.*)", files.read_text(path, _MAX_BYTES)
+    ):
+        redact.add_tokens(re.split(r"[\s\"'*&!,:\[\]{}]+", rest))
 
 
 def _agent(name: str, options: object, place: str, folder: str) -> dict[str, object]:
     if options is None:
         options = {}
     if not isinstance(options, dict):
-        raise UserError(f"{place}: agent {name} must be a mapping of settings", EXIT_USAGE)
+        raise UserError(f"{place}: agent {name} must be a mapping of settings")
     entry = {str(key): value for key, value in options.items()}
     entry["type"] = str(entry.get("type") or name).lower()
+    faults = []
     if entry["type"] not in agents.types():
         known = ", ".join(agents.types())
-        raise UserError(
-            f"{place}: agent {name} has the unknown type {entry['type']!r}; known: {known}",
-            EXIT_USAGE,
+        faults.append(
+            f"{place}: agent {name} has the unknown type {entry['type']!r}; known: {known}"
         )
-    if not isinstance(entry.get("token", ""), str | None):
+    try:
+        token = _token(name, entry, place, folder)
+        if token:
+            entry["token"] = token
+    except UserError as error:
+        faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults))
+    return entry
+
+
+def _token(name: str, entry: Mapping[str, object], place: str, folder: str) -> str | None:
+    """The agent's own token: from its variable, else from the file, else None."""
+    written, token_file = entry.get("token"), entry.get("token_file")
+    if not isinstance(written, str | None):
         raise UserError(
-            f"{place}: token of agent {name} is read as a number or the like; put it in quotes",
-            EXIT_USAGE,
+            f"{place}: token of agent {name} is read as a number or the like; put it in quotes"
         )
     token = os.environ.get(_token_variable(name))
     if token:
-        entry["token"] = token
-    elif entry.get("token") and entry.get("token_file"):
-        raise UserError(f"{place}: agent {name} has token and token_file; keep one", EXIT_USAGE)
-    elif entry.get("token_file"):
-        entry["token"] = _read_token(str(entry["token_file"]), folder, place, name)
-    return entry
+        return token
+    if written and token_file:
+        raise UserError(f"{place}: agent {name} has token and token_file; keep one")
+    return _read_token(str(token_file), folder, place, name) if token_file else written
 
 
 def _token_variable(name: str) -> str:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import tempfile
+import textwrap
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lib import redact
+from lib import procs, redact
 from lib.agents import base
 
 OK, NOTE, FAIL = "ok", "note", "FAIL"
 VERSION_SECONDS = 10.0
+MAX_FILE_BYTES = 16 << 20  # that a program may write while it tells its version
+MAX_TEXT = 2000  # characters of a field of a check
+WIDTH = 80  # columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +34,28 @@ class Check:
 
     def __post_init__(self) -> None:
         for field in ("name", "text", "cure"):
-            harmless = redact.for_terminal(redact.text(getattr(self, field)))
-            object.__setattr__(self, field, " ".join(harmless.split()))
+            object.__setattr__(self, field, redact.one_line(getattr(self, field), MAX_TEXT))
 
-    def line(self) -> str:
-        return f"{self.state:<4}  {self.name}: {self.text}{'; ' if self.cure else ''}{self.cure}"
+    def lines(self) -> str:
+        """As it is printed: what was found, and below it the cure, wrapped between words."""
+        shown = _wrapped(f"{self.state:<4}  {self.name}: {self.text}", "")
+        if self.cure:
+            shown += _wrapped(f"cure: {self.cure}", " " * 6)
+        return "".join(f"{line}\n" for line in shown)
 
     def as_dict(self) -> dict[str, str]:
         return {"name": self.name, "state": self.state, "text": self.text, "cure": self.cure}
+
+
+def _wrapped(text: str, indentation: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indentation,
+        subsequent_indent=" " * (6 + len(indentation) // 3),
+        break_long_words=False,  # a path, a command: to be copied whole
+        break_on_hyphens=False,
+    )
 
 
 def from_error(name: str, state: str, error: Exception) -> Check:
@@ -44,7 +64,7 @@ def from_error(name: str, state: str, error: Exception) -> Check:
         where = f"{error.filename}: " if error.filename else ""
         return Check(name, state, f"{where}{error.strerror or error}")
     text, _, cure = str(error).partition("; ")
-    return Check(name, state, text, cure)
+    return Check(name, state, text, cure.removeprefix("install it: "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +91,10 @@ def output_of(
 ) -> Answer:
     """Run a command in a session of its own for at most so long; nothing of it lives on.
 
-    Its output goes to files: a pipe could be held open by what it leaves behind.
+    Its output goes to files of bounded size: a pipe could be held open by what it leaves
+    behind.
     """
+    mark = f"doctor-{uuid.uuid4().hex}"  # by which a process is known that left the session
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         fault, is_broken = "", False
         try:
@@ -82,29 +104,44 @@ def output_of(
                 stdout=stdout,
                 stderr=stderr,
                 cwd=cwd,
-                env=dict(environment),
+                env={**environment, "JRUN_ID": mark},
                 start_new_session=True,
+                preexec_fn=_limit_files,  # noqa: PLW1509 - there is no thread here
             )
         except OSError as error:
             return Answer("", "", f"cannot be started: {error.strerror}", is_broken=True)
         try:
-            if process.wait(seconds):
-                fault, is_broken = f"ended with {process.returncode}", True
+            fault = _ending(process.wait(seconds))
+            is_broken = bool(fault)
         except subprocess.TimeoutExpired:
             fault = f"did not answer within {seconds:g} s"
         finally:
-            _end_group(process)
+            _end_all(process, mark)
         return Answer(_beginning(stdout.fileno()), _beginning(stderr.fileno()), fault, is_broken)
+
+
+def _limit_files() -> None:
+    """In the child: one that prints without end must not fill the disk."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = MAX_FILE_BYTES if hard == resource.RLIM_INFINITY else min(MAX_FILE_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def _ending(status: int) -> str:
+    if status < 0:
+        return f"was ended by signal {-status} ({signal.strsignal(-status) or '?'})"
+    return f"ended with {status}" if status else ""
 
 
 def _beginning(fd: int) -> str:
     return os.pread(fd, 64 << 10, 0).decode("utf-8", "replace")
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill the group that a process leads, and reap the process."""
+def _end_all(process: subprocess.Popen[bytes], mark: str) -> None:
+    """Kill the process, its group and whatever carries its mark, and reap the process."""
     # Also when the leader has been reaped: its number is not given away while the group
     # has members, and an empty group is not found.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    procs.end_all(lambda: procs.members(mark, 0, ()), grace_seconds=0)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import select
 import shlex
-import shutil
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from lib import files, runner
 from lib.doctor_base import (
@@ -36,12 +37,25 @@ NETWORK_TYPES = (
 )  # fmt: skip
 
 
-def place_checks(root: str, runs_dir: str) -> Iterator[Check]:
+def place_checks(root: str, runs_dir: str, bus_path: str) -> Iterator[Check]:
     yield _folder_check("root", root)
+    yield from _bus_checks(bus_path)
     check = _folder_check("runs folder", runs_dir)
     yield check
     if check.state != FAIL:
         yield from _file_system_checks(_nearest(runs_dir))
+
+
+def _bus_checks(path: str) -> list[Check]:
+    """Nothing of a bus that is not there, or that can be written."""
+    if not os.path.lexists(path):
+        return []
+    if os.path.islink(path) or not os.path.isfile(path):
+        return [Check("bus", FAIL, f"{path} is not a regular file", "move it away")]
+    if not os.access(path, os.R_OK | os.W_OK):
+        cure = f"chmod u+rw {shlex.quote(path)} as its owner"
+        return [Check("bus", FAIL, f"{path} cannot be written", cure)]
+    return []
 
 
 def _nearest(path: str) -> str:
@@ -59,36 +73,42 @@ def _folder_check(name: str, path: str) -> Check:
         cure = f"chmod u+rwx {shlex.quote(place)} as its owner, or {other}"
         return Check(name, FAIL, f"{place} cannot be written", cure)
     if place != path:
-        return Check(name, OK, f"{path} is made in {place} when it is needed")
+        return Check(name, OK, f"{path} (made when it is needed)")
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if mode & stat.S_IWOTH:
         text = f"{path} can be written by everybody (mode {mode:o})"
         return Check(name, NOTE, text, f"chmod o-w {shlex.quote(path)}")
-    return Check(name, OK, f"{path}, writable, mode {mode:o}")
+    return Check(name, OK, f"{path} (writable)")
 
 
 def _file_system_checks(place: str) -> list[Check]:
     where = file_system(place)
     try:
-        with _scratch(place) as folder:
-            found = [
-                _lock_check(os.path.join(folder, "lock"), place, where),
-                _rename_check(os.path.join(folder, "file"), where),
-            ]
+        with _trial_file(place) as (ours, theirs):
+            check = _lock_check(ours, theirs, place, where)
     except OSError as error:
         text = f"{place} on {where.text} takes no files: {error.strerror or error}"
         return [Check("file system", FAIL, text, "name another place with --root")]
-    return [*found, _disk_check(place)]
+    return [check, _disk_check(place)]
 
 
 @contextlib.contextmanager
-def _scratch(place: str) -> Generator[str, None, None]:
-    """A folder of our own in `place`, gone again however the block ends."""
-    folder = tempfile.mkdtemp(prefix=".doctor-", dir=place)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+def _trial_file(place: str) -> Generator[tuple[BinaryIO, BinaryIO], None, None]:
+    """One file in `place`, opened twice: for two holders of its lock.
+
+    It has lost its name before anything is tried, so that nothing stays behind, whoever
+    is killed.
+    """
+    fd, path = tempfile.mkstemp(prefix=".doctor-", dir=place)
+    with open(fd, "r+b", buffering=0) as ours:
+        try:
+            theirs = open(path, "r+b", buffering=0)
+        finally:
+            os.unlink(path)
+        with theirs:
+            files.write_all(fd, b"trial")
+            files.sync(fd)
+            yield ours, theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,76 +164,62 @@ def _bsd_mounts(text: str) -> list[FileSystem]:
 # The other process takes the lock, says so, and keeps it until it is killed (or we are gone).
 HOLDER = """
 import fcntl, os, sys
-fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
+fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)
 os.write(1, b"locked")
 os.read(0, 1)
 """
 
 
-def _lock_check(path: str, place: str, where: FileSystem) -> Check:
+def _lock_check(ours: BinaryIO, theirs: BinaryIO, place: str, where: FileSystem) -> Check:
     """Two processes: what one holds the other must not get, and must get when it is killed."""
     try:
-        fault = _lock_fault(path)
+        fault = _lock_fault(ours, theirs)
     except OSError as error:
         fault = f"the system says {error.strerror or error}"
     if fault:
         text = f"{place} on {where.text} does not honour locks: {fault}"
         cure = "put the root on a local disk with --root DIR, or mount this one with locks"
         return Check("locks", FAIL, text, cure)
-    text = f"a second process was refused until the first was killed, on {where.text}"
+    text = f"two processes kept each other out, on {where.text}"
     if where.type in NETWORK_TYPES:
         cure = "use the root from one machine at a time, unless you know that locks reach further"
         return Check("locks", NOTE, f"{text}; tried from this machine alone", cure)
     return Check("locks", OK, text)
 
 
-def _lock_fault(path: str) -> str:
-    """What is wrong with locks here, "" when they work."""
-    fd = files.open_lock(path)
-    try:
-        if not files.try_lock(fd):
-            return "a lock that nobody holds was refused"
-    finally:
-        os.close(fd)
-    fd = files.open_lock(path)
-    holder = subprocess.Popen(
-        [sys.executable, "-S", "-E", "-c", HOLDER, path],
+def _lock_fault(ours: BinaryIO, theirs: BinaryIO) -> str:
+    """What is wrong with locks here, "" when they work; closes `theirs`."""
+    if not files.try_lock(ours.fileno()):
+        return "a lock that nobody holds was refused"
+    fcntl.flock(ours, fcntl.LOCK_UN)
+    with subprocess.Popen(
+        [sys.executable, "-S", "-E", "-c", HOLDER, str(theirs.fileno())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=without_tokens(os.environ),
-    )
-    try:
-        assert holder.stdout is not None
-        if not select.select([holder.stdout], [], [], LOCK_SECONDS)[0]:
-            return f"another process did not get one within {LOCK_SECONDS:g} s"
-        if holder.stdout.read(6) != b"locked":
-            return "a lock that was let go was not given to another process"
-        if files.try_lock(fd):
-            return "two processes held the same one at once"
-        holder.kill()
-        holder.wait()
-        if not files.wait_for(lambda: files.try_lock(fd), RELEASE_SECONDS, 0.01):
-            return f"it was still held {RELEASE_SECONDS:g} s after its holder was killed"
-        return ""
-    finally:
-        holder.kill()
-        with holder:  # closes its pipes and reaps it
-            os.close(fd)
+        pass_fds=[theirs.fileno()],
+    ) as holder:
+        theirs.close()  # else it would keep the lock after the other process, too
+        try:
+            return _holder_fault(ours.fileno(), holder)
+        finally:
+            holder.kill()
 
 
-def _rename_check(path: str, where: FileSystem) -> Check:
-    try:
-        files.replace_file(path, b"old")
-        files.replace_file(path, b"new")
-        is_replaced = files.read_text(path) == "new"
-    except OSError as error:
-        text = f"a file cannot be replaced on {where.text}: {error.strerror or error}"
-        return Check("rename and fsync", FAIL, text, "put the root elsewhere with --root DIR")
-    if not is_replaced:
-        text = f"a replaced file kept its old content on {where.text}"
-        return Check("rename and fsync", FAIL, text, "put the root elsewhere with --root DIR")
-    return Check("rename and fsync", OK, "a file was replaced whole and forced to the disk")
+def _holder_fault(ours: int, holder: subprocess.Popen[bytes]) -> str:
+    assert holder.stdout is not None
+    if not select.select([holder.stdout], [], [], LOCK_SECONDS)[0]:
+        return f"another process did not get one within {LOCK_SECONDS:g} s"
+    if holder.stdout.read(6) != b"locked":
+        return "a lock that was let go was not given to another process"
+    if files.try_lock(ours):
+        return "two processes held the same one at once"
+    holder.kill()
+    holder.wait()
+    if not files.wait_for(lambda: files.try_lock(ours), RELEASE_SECONDS, 0.01):
+        return f"it was still held {RELEASE_SECONDS:g} s after its holder was killed"
+    return ""
 
 
 def _disk_check(place: str) -> Check:
@@ -221,6 +227,12 @@ def _disk_check(place: str) -> Check:
         runner.check_space(place)
     except UserError as error:
         return from_error("disk", FAIL, error)
-    free = files.free_bytes(place) >> 20
-    floor = f"CONDUCTOR_MIN_FREE_MB, else {runner.DEFAULT_FREE_MB}"
-    return Check("disk", OK, f"{free} MB free, above the floor ({floor})")
+    said = os.environ.get("CONDUCTOR_MIN_FREE_MB", "")
+    floor = f"{said or runner.DEFAULT_FREE_MB} MB (CONDUCTOR_MIN_FREE_MB)"
+    found = f"{files.free_bytes(place) >> 20} MB free"
+    try:
+        int(said or 0)
+    except ValueError:
+        text = f"{found}; CONDUCTOR_MIN_FREE_MB={said} is no number and not used"
+        return Check("disk", NOTE, text, f"set a number of MB, such as {runner.DEFAULT_FREE_MB}")
+    return Check("disk", OK, f"{found}, the floor is {floor}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
+_loaded: dict[str, ModuleType] = {}
 
 
 def types() -> list[str]:
@@ -26,12 +27,15 @@ def types() -> list[str]:
 
 def load(type_name: str) -> ModuleType:
     """The backend of that type; only its own module is imported."""
+    if type_name in _loaded:
+        return _loaded[type_name]
     if type_name not in types():
         from lib.agents import _render
 
         name = _render.one_line(type_name, 60)
         raise UserError(f"unknown agent: {name}; known: {', '.join(types())}", EXIT_USAGE)
     module: ModuleType = __import__(f"lib.agents.{type_name}", fromlist=["command"])
+    _loaded[type_name] = module
     return module
 
 

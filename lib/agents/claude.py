@@ -24,6 +24,14 @@ PACED = True
 STREAM = True
 CHOOSES_SESSION = True
 
+SETTINGS = {"base_url": str, "sandbox": bool}
+VERSION = r"(\d[\w.-]*) \(Claude Code\)"
+TRIED = ("2.1.197", "2.1.330")
+HOME_VARIABLE = "CLAUDE_CONFIG_DIR"
+LOGIN = "run claude and type /login, or set ANTHROPIC_API_KEY"
+# Source: npm 11 with 2.1.330; its program is a placeholder until then.
+REPAIR = "where npm held back its install script: node install.cjs in its package folder"
+
 # Its own default of 10 makes a wrong key take 190 s to be told; 5 is some 20 s.
 _MAX_RETRIES = "5"
 
@@ -59,6 +67,31 @@ def environment(launch: base.Launch) -> dict[str, str | None]:
     if launch.options.get("sandbox") is True:
         changes["IS_SANDBOX"] = "1"
     return changes
+
+
+def find_login(variables: Mapping[str, str]) -> tuple[str, str]:
+    """What it seems to log in with ("" = nothing is seen), and what speaks against that."""
+    for name in (*TOKEN_VARIABLES, "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX"):
+        if variables.get(name):
+            return f"{name} is set", ""
+    home = os.path.expanduser(variables.get(HOME_VARIABLE) or "~/.claude")
+    path = os.path.join(home, ".credentials.json")  # on macOS it may be in the keychain instead
+    return (f"{path} is there", "") if os.path.exists(path) else ("", "")
+
+
+def conditions(
+    options: Mapping[str, object], variables: Mapping[str, str]
+) -> list[tuple[str, str, str, str]]:
+    """What must hold for it to work here: (what, "ok" | "note" | "FAIL", finding, cure)."""
+    if os.geteuid() != 0:
+        return []
+    for name in ("IS_SANDBOX", "CLAUDE_CODE_BUBBLEWRAP"):
+        if variables.get(name) == "1":
+            return [("as root", "ok", f"{name}=1 says that this machine may be damaged", "")]
+    said = variables.get("IS_SANDBOX")
+    but = f"; IS_SANDBOX={said} does not count, only 1 does" if said else ""
+    cure = "run as a user; or, on a machine made for it: sandbox: true in config.yaml"
+    return [("as root", "FAIL", f"claude refuses to run unattended as root{but}", cure)]
 
 
 def reader(options: Mapping[str, object] | None = None) -> base.Reader:

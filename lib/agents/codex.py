@@ -29,6 +29,12 @@ TOKEN_VARIABLES: tuple[str, ...] = ("CODEX_API_KEY", "OPENAI_API_KEY")
 PACED = True
 STREAM = True
 
+SETTINGS = {"base_url": str}
+VERSION = r"codex\S* (\d[\w.-]*)"
+TRIED = ("0.169.0", "0.169.0")
+HOME_VARIABLE = "CODEX_HOME"
+LOGIN = "run codex login, or set CODEX_API_KEY"
+
 # `--disable plugins` would do as well, but is an error to a version that has none.
 _QUIET = (
     "features.plugins=false",
@@ -77,10 +83,38 @@ def _key_for_others(options: Mapping[str, object]) -> str | None:
     if options.get("token") or variables.get("CODEX_API_KEY"):
         return None
     # A key goes before a login, and what the login pays for is not to be paid twice.
-    home = os.path.expanduser(str(variables.get("CODEX_HOME") or "~/.codex"))
-    if os.path.exists(os.path.join(home, "auth.json")):
+    if os.path.exists(_login_path(variables)):
         return None
     return str(variables.get("OPENAI_API_KEY") or "") or None
+
+
+def _login_path(variables: Mapping[str, object]) -> str:
+    home = os.path.expanduser(str(variables.get(HOME_VARIABLE) or "~/.codex"))
+    return os.path.join(home, "auth.json")
+
+
+def find_login(variables: Mapping[str, str]) -> tuple[str, str]:
+    """What it seems to log in with ("" = nothing is seen), and what speaks against that."""
+    if variables.get("CODEX_API_KEY"):
+        return "CODEX_API_KEY is set", ""
+    path = _login_path(variables)
+    if os.path.exists(path):
+        return f"{path} is there", ""
+    return ("OPENAI_API_KEY is set", "") if variables.get("OPENAI_API_KEY") else ("", "")
+
+
+def conditions(
+    options: Mapping[str, object], variables: Mapping[str, str]
+) -> list[tuple[str, str, str, str]]:
+    """What must hold for it to work here: (what, "ok" | "note" | "FAIL", finding, cure).
+
+    Neither root nor a folder that is untrusted, or no repository, stops it
+    with the options of `command`.
+    """
+    if options.get("base_url") or not variables.get("OPENAI_BASE_URL"):
+        return []
+    text = "codex ignores OPENAI_BASE_URL: its requests go to the real service"
+    return [("address", "note", text, "put the address into base_url: of codex in config.yaml")]
 
 
 def reader(options: Mapping[str, object] | None = None) -> base.Reader:

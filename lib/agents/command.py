@@ -27,6 +27,7 @@ INSTALL = "install the program that `command:` of this agent names, or correct t
 TOKEN_VARIABLES: tuple[str, ...] = ()  # see token_variables()
 PACED = True
 STREAM = False
+SETTINGS = {"command": list, "output": str, "token_variables": list}
 
 _PLACEHOLDERS = ("prompt", "prompt_file", "cwd", "model", "session_id")
 # Source: execve(2), MAX_ARG_STRLEN: 32 pages, the closing NUL among them.

@@ -30,7 +30,14 @@ PACED = True
 STREAM = True
 CHOOSES_SESSION = True
 
+SETTINGS = {"base_url": str}
+VERSION = r"(?m)^(\d+\.[\w.-]*)$"
+TRIED = ("0.61.0", "0.61.0")
+HOME_VARIABLE = "GEMINI_CLI_HOME"
+LOGIN = "set GEMINI_API_KEY (GOOGLE_API_KEY is for Vertex AI only)"
+
 TEMPORARY = "tmp"  # in the run folder
+_KEY_LOGIN = "gemini-api-key"
 
 
 def command(launch: base.Launch) -> list[str]:
@@ -62,6 +69,51 @@ def environment(launch: base.Launch) -> dict[str, str | None]:
 
 def _temporary_folder(launch: base.Launch) -> str:
     return os.path.join(launch.run_dir, TEMPORARY)
+
+
+def find_login(variables: Mapping[str, str]) -> tuple[str, str]:
+    """What it seems to log in with ("" = nothing is seen), and what speaks against that."""
+    for name in (*TOKEN_VARIABLES, "GOOGLE_GENAI_USE_VERTEXAI"):
+        if variables.get(name):
+            return f"{name} is set", ""
+    path = _settings_path(variables, ".env")  # it reads its key from there, too
+    if os.path.exists(path):
+        return f"{path} is there", ""
+    path = _settings_path(variables, "oauth_creds.json")
+    if os.path.exists(path):
+        return f"{path} is there", "Google serves such a login to companies only"
+    return "", ""
+
+
+def conditions(
+    options: Mapping[str, object], variables: Mapping[str, str]
+) -> list[tuple[str, str, str, str]]:
+    """What must hold for it to work here: (what, "ok" | "note" | "FAIL", finding, cure)."""
+    found = []
+    if variables.get("GEMINI_CLI_TRUST_WORKSPACE") != "true":
+        text = "gemini ends with 55 in a folder that it was not told to trust"
+        cure = "take GEMINI_CLI_TRUST_WORKSPACE out of env: in config.yaml"
+        found.append(("trust", "note", text, cure))
+    if variables.get("GOOGLE_GEMINI_BASE_URL") and not _takes_keys(variables):
+        text = f"with an address of its own it ends with 41 unless {_KEY_LOGIN} is selected"
+        path = _settings_path(variables, "settings.json")
+        setting = f'{{"security": {{"auth": {{"selectedType": "{_KEY_LOGIN}"}}}}}}'
+        found.append(("address", "note", text, f"put into {path}: {setting}"))
+    return found
+
+
+def _takes_keys(variables: Mapping[str, str]) -> bool:
+    """Whether its settings select a login by key; they may hold comments, and are no JSON then."""
+    try:
+        with open(_settings_path(variables, "settings.json"), "rb") as file:
+            return f'"{_KEY_LOGIN}"'.encode() in file.read(1 << 20)
+    except OSError:
+        return False
+
+
+def _settings_path(variables: Mapping[str, str], name: str) -> str:
+    home = os.path.expanduser(variables.get(HOME_VARIABLE) or "~")
+    return os.path.join(home, ".gemini", name)
 
 
 def reader(options: Mapping[str, object] | None = None) -> base.Reader:

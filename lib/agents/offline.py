@@ -17,6 +17,7 @@ TOKEN_VARIABLES: tuple[str, ...] = ()
 PACED = False
 STREAM = True
 CHOOSES_SESSION = True
+SETTINGS = {"delay": (int, float)}
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_offline_main.py")
 

@@ -15,11 +15,11 @@ COMMAND = Command(
     "doctor",
     "say what is missing here, and how to mend it",
     about="""\
-One line a check: ok, note (works, but know this) or FAIL, what was found, and
-the cure.  Locks and renames are really tried, in a scratch folder that is
-removed again; an agent's program is asked for its --version and nothing else,
-so nothing is paid.  With PLAN also: its faults, its agents, its prompts and
-folders; of agents that it does not use nothing is a FAIL then.""",
+Each check is ok, note (works, but know this) or FAIL, says what was found, and
+below it the cure.  Locks are really tried, with a file that has no name any
+more; an agent's program is asked for its --version and nothing else, so nothing
+is paid.  With PLAN also: its faults, agents, prompts, folders and checks; FAIL
+is then what keeps it from running.""",
     positionals=(("PLAN", "?", "a plan to check as well (default: none)"),),
     options=(
         Option("--root", metavar="DIR", help="where runs/ and MESSAGE-BUS.md are (default: $CONDUCTOR_ROOT, else the clone)"),
@@ -34,7 +34,7 @@ folders; of agents that it does not use nothing is a FAIL then.""",
         "bin/doctor my-plan.yaml --agent claude --root /srv/work",
         "bin/doctor --json | jq -r '.checks[] | select(.state == \"FAIL\") | .cure'",
     ),
-    exit_codes="0 no FAIL, 1 at least one FAIL, 2 wrong usage",
+    exit_codes="0 no FAIL (whatever optional is missing), 1 at least one FAIL, 2 wrong usage",
 )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def report(values: Values) -> int:
     ):
         checks.append(check)
         if not values.flag("json"):
-            sys.stdout.write(f"{check.line()}\n")
+            sys.stdout.write(check.lines())
             sys.stdout.flush()  # the next one may take seconds
     is_ok = all(check.state != doctor.FAIL for check in checks)
     if values.flag("json"):

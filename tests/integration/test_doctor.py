@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -13,11 +14,15 @@ from pathlib import Path
 import pytest
 
 from lib import doctor_agents, doctor_base, doctor_places, procs
+from lib.agents import claude
 from lib.doctor_base import FAIL, NOTE, OK
 from tests.helpers import PYTHON, ROOT, clean_environment, run_script, wait_until
 
 TOKEN = "sk-ant-0123456789abcdef"
 CLAUDE = "echo '2.1.330 (Claude Code)'"
+DETACHED = "import os, time; os.setsid(); print(os.getpid(), flush=True); time.sleep(600)"
+CODEX = "echo 'codex-cli 0.169.0'"
+PLAN = "project: x\nstages: [{{id: s, tasks: [{{id: t, agent: {agent}, prompt: Hello{more}}}]}}]\n"
 
 
 class Machine:
@@ -29,10 +34,11 @@ class Machine:
         self.temporary, self.cwd = folder / "tmp", folder / "cwd"
         for path in (self.home, self.bin, self.root, self.temporary, self.cwd):
             path.mkdir()
-        for name in ("ps", "git"):
+        for name in ("ps", "git", "rm"):
             found = shutil.which(name)
             if found:
                 (self.bin / name).symlink_to(found)
+        (self.bin / "python3").symlink_to(os.path.realpath(sys.executable))
 
     def install(self, name: str, script: str) -> None:
         path = self.bin / name
@@ -42,7 +48,7 @@ class Machine:
     def environment(self, **variables: str) -> dict[str, str]:
         unwanted = (
             "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CONFIG_DIR", "IS_SANDBOX",
-            "CLAUDE_CODE_BUBBLEWRAP",
+            "CLAUDE_CODE_BUBBLEWRAP", "CODEX_HOME", "GEMINI_CLI_HOME", "OPENAI_BASE_URL",
         )  # fmt: skip
         return {
             "HOME": str(self.home),
@@ -62,6 +68,11 @@ class Machine:
             env=self.environment(**variables),
         )
 
+    def plan(self, agent: str, more: str = "") -> str:
+        path = self.cwd / "plan.yaml"
+        path.write_text(PLAN.format(agent=agent, more=more), encoding="utf-8")
+        return path.name
+
     def files(self) -> list[str]:
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
 
@@ -76,12 +87,15 @@ def test_a_machine_without_any_agent_is_well_and_told_of_the_embedded_one(machin
     done = machine.doctor()
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.rstrip("\n").split("\n")
-    assert all(line[:6] in ("ok    ", "note  ") for line in lines[:-1])
+    assert all(line[:6] in ("ok    ", "note  ", "      ") for line in lines[:-1])
     assert lines[-1].endswith(" notes, 0 FAIL")
-    assert "note  agent claude: the program 'claude' is not on PATH; install it: npm" in done.stdout
-    assert "--agent offline" in done.stdout
-    assert "locks: a second process was refused until the first was killed" in done.stdout
-    assert "ok    rename and fsync" in done.stdout
+    told = "note  agent claude: the program 'claude' is not on PATH\n      cure: npm install -g "
+    assert told in done.stdout
+    assert "make demo" in done.stdout
+    assert "ok    locks: two processes kept each other out" in done.stdout
+    assert "ok    scripts: they start by themselves, as python3 -S -E" in done.stdout
+    known = (str(machine.folder), str(ROOT), sys.executable)  # of any length
+    assert [line for line in lines if len(line) > 80 and not any(p in line for p in known)] == []
     assert machine.files() == before
 
 
@@ -97,7 +111,7 @@ def test_the_json_is_one_object_of_the_same_checks(machine: Machine) -> None:
     assert by_name["agent claude"] == {
         "name": "agent claude",
         "state": OK,
-        "text": f"{machine.bin}/claude, 2.1.330: tried",
+        "text": f"{machine.bin}/claude, 2.1.330",
         "cure": "",
     }
     assert by_name["agent claude login"]["text"] == "ANTHROPIC_API_KEY is set"
@@ -105,17 +119,59 @@ def test_the_json_is_one_object_of_the_same_checks(machine: Machine) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="claude refuses root only")
-def test_claude_as_root_fails_the_check_unless_a_plan_does_without_it(machine: Machine) -> None:
+def test_claude_as_root_fails_what_needs_it(machine: Machine) -> None:
     machine.install("claude", CLAUDE)
-    assert machine.doctor().returncode == 1
-    plan = machine.cwd / "plan.yaml"
-    plan.write_text(
-        "project: x\nstages: [{id: s, tasks: [{id: t, agent: offline, prompt: Hello}]}]\n",
-        encoding="utf-8",
-    )
+    done = machine.doctor()
+    assert (done.returncode, "note  agent claude as root" in done.stdout) == (0, True)
+    assert machine.doctor(machine.plan("offline")).returncode == 0
+    done = machine.doctor(machine.plan("claude"))
+    assert (done.returncode, done.stderr) == (1, "")
+    told = "FAIL  plan agents: claude cannot work here: 1 task cannot run (t)\n      cure: run as a"
+    assert told in done.stdout
+    assert machine.doctor("--agent", "claude").returncode == 1
+    (machine.cwd / "config.yaml").write_text("agents: {claude: {sandbox: true}}\n", "utf-8")
     done = machine.doctor("plan.yaml")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "note  agent claude as root" in done.stdout
+    assert (done.returncode, "ok    agent claude as root" in done.stdout) == (0, True)
+
+
+def test_scripts_that_cannot_start_by_themselves_are_told_with_the_python_that_is_found(
+    machine: Machine,
+) -> None:
+    python = machine.bin / "python3"
+    python.unlink()
+    done = machine.doctor()
+    assert done.returncode == 1
+    assert "FAIL  scripts: " in done.stdout
+    assert "(now: none)" in done.stdout.replace("\n       ", "")
+    machine.install("python3", "echo 'conductor-loop needs Python 3.11 or newer' >&2; exit 1")
+    done = machine.doctor()
+    assert done.returncode == 1
+    assert f"(now: {python})" in done.stdout.replace("\n       ", "")
+
+
+@pytest.mark.parametrize("limit", [20, 40])
+def test_too_few_open_files_fail_and_do_not_break_the_doctor(machine: Machine, limit: int) -> None:
+    done = subprocess.run(
+        [*PYTHON, str(ROOT / "bin/doctor"), "--root", str(machine.root), "--json"],
+        cwd=machine.cwd,
+        env=clean_environment(machine.environment()),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    failed = [check for check in json.loads(done.stdout)["checks"] if check["state"] == FAIL]
+    assert [check["text"] for check in failed] == [f"limit {limit}; 16 agents at once need 56"]
+
+
+@pytest.mark.parametrize(("name", "script"), [("claude", CLAUDE), ("codex", CODEX)])
+def test_who_is_not_logged_in_is_told_how(machine: Machine, name: str, script: str) -> None:
+    machine.install(name, script)
+    done = machine.doctor("--agent", name, IS_SANDBOX="1")
+    assert done.returncode == 0
+    assert f"note  agent {name} login: no key and no login of it is seen here\n" in done.stdout
+    assert "_API_KEY" in done.stdout
 
 
 def test_a_program_is_asked_for_its_version_quietly_and_with_no_token(machine: Machine) -> None:
@@ -142,6 +198,15 @@ def test_a_program_is_asked_for_its_version_quietly_and_with_no_token(machine: M
     assert not (machine.home / "settings").exists()
 
 
+def test_a_key_that_is_passed_on_under_another_name_is_not_given_for_a_version(
+    machine: Machine,
+) -> None:
+    machine.install("codex", f'env >"{machine.home}/env"; {CODEX}')
+    done = machine.doctor("--agent", "codex", OPENAI_API_KEY=TOKEN)
+    assert "ok    agent codex login: OPENAI_API_KEY is set" in done.stdout
+    assert TOKEN not in (machine.home / "env").read_text(encoding="utf-8")
+
+
 def test_what_a_broken_program_says_is_shown_without_secrets_and_escapes(machine: Machine) -> None:
     machine.install(
         "claude", "printf '\\033[2J said hunter2-hunter2 %s\\n' " + TOKEN + " >&2; exit 3"
@@ -149,15 +214,24 @@ def test_what_a_broken_program_says_is_shown_without_secrets_and_escapes(machine
     config = machine.cwd / "config.yaml"
     config.write_text("agents: {claude: {token: hunter2-hunter2}}\n", encoding="utf-8")
     done = machine.doctor("--config", "config.yaml")
-    assert done.returncode == 1
-    shown = f"FAIL  agent claude: {machine.bin}/claude ended with 3: ␛ said [REDACTED] [REDACTED];"
-    assert shown in done.stdout
+    assert done.returncode == 0  # nobody asked for it
+    text = " ".join(done.stdout.split())
+    assert f"{machine.bin}/claude ended with 3: ␛ said [REDACTED] [REDACTED] cure: " in text
     assert "hunter2" not in done.stdout
     assert "\x1b" not in done.stdout
 
 
-def test_what_a_program_leaves_behind_is_ended(machine: Machine, tmp_path: Path) -> None:
-    machine.install("claude", f'sleep 600 >&- 2>&- & echo $! >"{tmp_path}/pid"\n{CLAUDE}')
+@pytest.mark.parametrize(
+    "starter",
+    ["sh -c 'echo $$; exec sleep 600'", f"{sys.executable} -c '{DETACHED}'"],
+    ids=["in its session", "in a session of its own"],
+)
+def test_what_a_program_leaves_behind_is_ended(
+    machine: Machine, tmp_path: Path, starter: str
+) -> None:
+    file = tmp_path / "pid"
+    start_it = f'{starter} >"{file}" 2>&1 & while [ ! -s "{file}" ]; do :; done'
+    machine.install("claude", f"{start_it}\n{CLAUDE}")
     done = machine.doctor("--agent", "claude", IS_SANDBOX="1")
     assert "2.1.330" in done.stdout
     pid = int((tmp_path / "pid").read_text(encoding="utf-8"))
@@ -172,11 +246,21 @@ def test_what_a_program_leaves_behind_is_ended(machine: Machine, tmp_path: Path)
 def test_a_program_that_hangs_is_given_up(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine.install("claude", "exec sleep 600")
+    machine.install("claude", "trap '' TERM; while :; do sleep 600; done")
     monkeypatch.setattr(doctor_agents, "VERSION_SECONDS", 0.3)
     program = str(machine.bin / "claude")
-    check = doctor_agents._version_check("claude", program, doctor_agents.CLIS["claude"])
+    check = doctor_agents._version_check("claude", program, claude)
     assert (check.state, check.text) == (NOTE, f"{program} did not answer within 0.3 s")
+
+
+def test_a_program_that_prints_without_end_fills_no_disk(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.install("claude", "exec yes '\033]0;title\007 garbage'")
+    monkeypatch.setattr(doctor_base, "MAX_FILE_BYTES", 1 << 20)
+    answer = doctor_base.output_of([str(machine.bin / "claude")], os.environ, 60)
+    assert (answer.is_broken, "File size" in answer.fault) == (True, True)
+    assert len(answer.stdout) == 64 << 10
 
 
 def test_a_program_that_cannot_be_started_is_a_fault(tmp_path: Path) -> None:
@@ -219,7 +303,7 @@ def test_a_lock_that_outlives_its_killed_holder_is_a_fault(
 ) -> None:
     heir = (
         "import fcntl, os, sys\n"
-        "fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX)\n"
+        "fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX)\n"
         "if os.fork(): os.write(1, b'locked')\n"
         "os.read(0, 1)\n"  # both of them, until the doctor lets go of the pipe
     )
@@ -253,7 +337,10 @@ def test_a_place_that_takes_no_files_is_a_fault_and_not_a_traceback(machine: Mac
     assert "FAIL  file system: /proc on proc" in done.stdout or "/proc cannot be" in done.stdout
 
 
-def test_the_scratch_files_are_removed_when_it_is_ended_in_the_midst(machine: Machine) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_in_the_root_when_it_is_ended_in_the_midst(
+    machine: Machine, number: signal.Signals
+) -> None:
     process = subprocess.Popen(
         [*PYTHON, str(ROOT / "bin/doctor"), "--root", str(machine.root)],
         cwd=machine.cwd,
@@ -265,14 +352,42 @@ def test_the_scratch_files_are_removed_when_it_is_ended_in_the_midst(machine: Ma
     try:
         _, status = os.waitpid(process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
-        assert [path.name[:8] for path in machine.root.iterdir()] == [".doctor-"]
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         process.send_signal(signal.SIGCONT)
-        assert process.wait(60) == 128 + signal.SIGTERM
+        ended = -number if number == signal.SIGKILL else 128 + number
+        assert process.wait(60) == ended
     finally:
         process.kill()
         process.wait()
     assert list(machine.root.iterdir()) == []
+    assert list(machine.temporary.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write all")
+def test_a_folder_that_is_read_only_is_a_fault_and_its_plan_cannot_run(machine: Machine) -> None:
+    unprivileged = (
+        [shutil.which("setpriv") or "", "--bounding-set", "-dac_override,-dac_read_search"]
+        if os.geteuid() == 0
+        else []
+    )
+    runs = machine.root / "runs"
+    runs.mkdir()
+    runs.chmod(0o555)
+    try:
+        done = subprocess.run(
+            [*unprivileged, *PYTHON, str(ROOT / "bin/doctor"), machine.plan("offline"),
+             "--root", str(machine.root)],
+            cwd=machine.cwd,
+            env=clean_environment(machine.environment()),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )  # fmt: skip
+    finally:
+        runs.chmod(0o755)
+    assert (done.returncode, done.stderr) == (1, "")
+    text = " ".join(done.stdout.split())
+    assert f"FAIL runs folder: {runs} cannot be written cure: chmod u+rwx {runs}" in text
 
 
 # -- plans
@@ -301,12 +416,40 @@ def test_the_default_plan_can_be_rehearsed_here(machine: Machine) -> None:
 
 
 def test_a_plan_whose_agents_are_missing_fails_and_says_what_to_install(machine: Machine) -> None:
-    done = machine.doctor(str(ROOT / "prompts/plan.yaml"))
+    done = machine.doctor(str(ROOT / "prompts/plan.yaml"), "--json")
     assert done.returncode == 1
-    (line,) = [line for line in done.stdout.split("\n") if "role testing needs" in line]
-    assert line.startswith("FAIL  plan agents: ")
-    assert "npm install -g @anthropic-ai/claude-code" in line
-    assert line.endswith("--agent offline")
+    checks = json.loads(done.stdout)["checks"]
+    (check,) = [check for check in checks if "role testing needs" in check["text"]]
+    assert (check["name"], check["state"]) == ("plan agents", FAIL)
+    assert check["cure"] == "npm install -g @openai/codex; or rehearse it with --agent offline"
+
+
+def test_a_plan_whose_checks_are_wrong_fails_with_their_line(machine: Machine) -> None:
+    done = machine.doctor(machine.plan("offline", ", verify: ['if true']"))
+    assert done.returncode == 1
+    text = " ".join(done.stdout.split())
+    assert "FAIL plan checks: " in text
+    assert "plan.yaml:2: task t: verify: " in text
+
+
+def test_a_faulty_config_is_told_whole_and_its_agents_are_not_guessed(machine: Machine) -> None:
+    (machine.cwd / "config.yaml").write_text(
+        "agent: x\nagents:\n  mine: {type: nobody, token: hunter2-hunter2}\n", encoding="utf-8"
+    )
+    done = machine.doctor(machine.plan("mine"))
+    assert done.returncode == 1
+    lines = done.stdout.split("\n")
+    assert sum(line.startswith("FAIL  config:") for line in lines) == 2
+    assert [line for line in lines if "plan agents" in line] == [
+        "note  plan agents: not looked at while the config is at fault"
+    ]
+    assert "hunter2" not in done.stdout
+
+
+def test_a_default_that_is_missing_fails_without_a_plan_and_stops_none(machine: Machine) -> None:
+    (machine.cwd / "config.yaml").write_text("defaults: {agent: claude}\n", encoding="utf-8")
+    assert machine.doctor().returncode == 1
+    assert machine.doctor(machine.plan("offline")).returncode == 0
 
 
 def test_an_agent_that_was_asked_for_and_is_not_here_fails(machine: Machine) -> None:
@@ -314,6 +457,12 @@ def test_an_agent_that_was_asked_for_and_is_not_here_fails(machine: Machine) -> 
     assert done.returncode == 1
     assert "agent shell" not in done.stdout
     assert "FAIL  agent nobody: unknown agent: nobody" in machine.doctor("--agent", "nobody").stdout
+
+
+def test_a_wrong_option_is_a_wrong_usage(machine: Machine) -> None:
+    done = machine.doctor("--plan", "x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("doctor: unknown option --plan")
 
 
 def test_make_doctor_runs_it(machine: Machine) -> None:
@@ -325,5 +474,5 @@ def test_make_doctor_runs_it(machine: Machine) -> None:
         text=True,
         timeout=120,
     )
-    assert f"runs folder: {machine.root}/runs is made in" in done.stdout
+    assert f"runs folder: {machine.root}/runs (made when" in " ".join(done.stdout.split())
     assert list(machine.root.iterdir()) == []

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import os
 import resource
+import types
 from pathlib import Path
 
 import pytest
 
-from lib import agents, config, doctor, doctor_agents, doctor_base, doctor_places, redact, yamlio
+from lib import (
+    agents,
+    config,
+    doctor,
+    doctor_agents,
+    doctor_base,
+    doctor_config,
+    doctor_places,
+    doctor_plan,
+    redact,
+    yamlio,
+)
+from lib.agents import claude, codex, gemini
 from lib.doctor_base import FAIL, NOTE, OK, Answer, Check
 from lib.doctor_places import FileSystem
 from lib.errors import UserError
+from tests.helpers import ROOT
 
 PLAN = """\
 project: demo
@@ -25,7 +39,8 @@ stages:
 @pytest.fixture(autouse=True)
 def bare_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("JRUN_", "CONDUCTOR_", "CLAUDE", "ANTHROPIC_", "GEMINI_", "IS_SAND")):
+        ours = ("JRUN_", "CONDUCTOR_", "CLAUDE", "ANTHROPIC_", "GEMINI_", "IS_SAND", "GOOGLE_")
+        if name.startswith((*ours, "CODEX_", "OPENAI_")) or name.endswith("_API_KEY"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -44,11 +59,17 @@ def install(folder: Path, name: str) -> Path:
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
-    monkeypatch.setattr(doctor_agents, "_ask_version", lambda program: answer)
+    monkeypatch.setattr(doctor_agents, "_ask_version", lambda program, backend: answer)
 
 
-def agent_checks(settings: config.Config, name: str, asked: bool = False) -> list[Check]:
-    return list(doctor_agents.agent_checks(settings, name, is_asked_for=asked))
+def agent_checks(settings: config.Config, name: str) -> list[Check]:
+    return list(doctor_agents.agent_checks(settings, name))
+
+
+def found(settings: config.Config, name: str, what: str) -> tuple[str, str]:
+    """State and text of one check of an agent; empty where there is none."""
+    checks = agent_checks(settings, name)
+    return next(((c.state, c.text) for c in checks if c.name == f"agent {name} {what}"), ("", ""))
 
 
 def with_agent(name: str, **options: object) -> config.Config:
@@ -62,14 +83,26 @@ def with_agent(name: str, **options: object) -> config.Config:
 
 def test_a_check_is_one_harmless_line_without_secrets() -> None:
     check = Check("a\nb", FAIL, "said \x1b[31mred\x07 sk-ant-abcdef0123456789\n", "do\tit\u202e")
-    line = check.line()
-    assert line == "FAIL  a b: said ␛red␇ [REDACTED]; do it�"
+    assert check.lines() == "FAIL  a b: said ␛red␇ [REDACTED]\n      cure: do it�\n"
     assert check.as_dict() == {
         "name": "a b",
         "state": "FAIL",
         "text": "said ␛red␇ [REDACTED]",
         "cure": "do it�",
     }
+
+
+def test_what_is_printed_fits_80_columns_and_cuts_no_path() -> None:
+    path = "/a-folder-with-a-name" * 5
+    shown = Check("x", NOTE, "many words " * 40 + path, "more words " * 20).lines().split("\n")
+    assert all(len(line) <= 80 for line in shown if path not in line)
+    assert sum(path in line for line in shown) == 1
+    assert shown[0].startswith("note  x: many words")
+    assert all(line.startswith("      ") for line in shown[1:-1])
+
+
+def test_a_check_of_any_size_is_cut() -> None:
+    assert len(Check("x", OK, "y" * 1_000_000).text) == doctor_base.MAX_TEXT
 
 
 def test_the_last_line_counts() -> None:
@@ -91,18 +124,14 @@ def test_an_error_is_parted_into_what_and_cure() -> None:
 @pytest.mark.parametrize(
     ("limits", "state", "cure"),
     [
-        ((192, 192), OK, ""),
+        ((56, 56), OK, ""),
         ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), OK, ""),
-        ((191, 4096), FAIL, "ulimit -n 192"),
-        ((100, resource.RLIM_INFINITY), FAIL, "ulimit -n 192"),
-        (
-            (100, 128),
-            FAIL,
-            "ulimit -n 128 and --max-parallel 8, or have the hard limit raised",
-        ),
+        ((55, 4096), FAIL, "ulimit -n 56"),
+        ((40, resource.RLIM_INFINITY), FAIL, "ulimit -n 56"),
+        ((32, 40), FAIL, "ulimit -n 40 and --max-parallel 8, or have the hard limit raised"),
     ],
 )
-def test_sixteen_agents_need_192_open_files(
+def test_sixteen_agents_need_56_open_files(
     limits: tuple[int, int], state: str, cure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: limits)
@@ -182,7 +211,7 @@ def test_folders_are_judged_by_what_stands_there(tmp_path: Path) -> None:
     assert judge("file/runs") == (FAIL, "T/file is not a folder|move ")
     assert judge("dangling") == (FAIL, "T/dangling is not a folder|move ")
     assert judge("open") == (NOTE, "T/open can be written by everybody (mode 777)|chmod")
-    assert judge("new/runs") == (OK, "T/new/runs is made in T when it is needed|")
+    assert judge("new/runs") == (OK, "T/new/runs (made when it is needed)|")
 
 
 def test_a_folder_that_cannot_be_written_is_a_fault(
@@ -193,6 +222,19 @@ def test_a_folder_that_cannot_be_written_is_a_fault(
     assert (check.state, check.text) == (FAIL, f"{tmp_path} cannot be written")
 
 
+def test_a_bus_that_cannot_be_written_is_a_fault_before_it_is_written(tmp_path: Path) -> None:
+    bus = tmp_path / "MESSAGE-BUS.md"
+    assert doctor_places._bus_checks(str(bus)) == []
+    bus.write_text("", encoding="utf-8")
+    assert doctor_places._bus_checks(str(bus)) == []
+    bus.unlink()
+    bus.symlink_to("elsewhere")
+    assert [check.state for check in doctor_places._bus_checks(str(bus))] == [FAIL]
+    bus.unlink()
+    bus.mkdir()
+    assert [check.state for check in doctor_places._bus_checks(str(bus))] == [FAIL]
+
+
 def test_a_short_disk_is_a_fault_with_its_cure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,30 +243,41 @@ def test_a_short_disk_is_a_fault_with_its_cure(
     check = doctor_places._disk_check(str(tmp_path))
     assert check.state == FAIL
     assert "CONDUCTOR_MIN_FREE_MB" in check.cure
+    monkeypatch.setenv("CONDUCTOR_MIN_FREE_MB", "plenty")
+    check = doctor_places._disk_check(str(tmp_path))
+    assert (check.state, "plenty is no number and not used" in check.text) == (NOTE, True)
 
 
 # -- agents
 
 
 @pytest.mark.parametrize(
-    ("printed", "state", "judgement"),
+    ("printed", "state", "text"),
     [
-        ("2.1.197 (Claude Code)\n", OK, "tried"),
-        ("2.1.250 (Claude Code)\n", OK, "tried"),
-        ("2.1.330 (Claude Code)\n", OK, "tried"),
-        ("2.1.331 (Claude Code)\n", OK, "newer than tried (2.1.330)"),
-        ("10.0\n", OK, "newer than tried (2.1.330)"),
-        ("2.1.99 (Claude Code)\n", NOTE, "older than tried (2.1.197)"),
+        ("2.1.197 (Claude Code)\n", OK, "2.1.197"),
+        ("Node.js v18.1.0 is old\n2.1.250 (Claude Code)\n", OK, "2.1.250"),
+        ("2.1.330 (Claude Code)\n", OK, "2.1.330"),
+        ("2.1.331 (Claude Code)\n", OK, "2.1.331 (tried up to 2.1.330)"),
+        ("10.0-beta.1 (Claude Code)\n", OK, "10.0-beta.1 (tried up to 2.1.330)"),
+        ("2.1.99 (Claude Code)\n", NOTE, "2.1.99: older than those tried, from 2.1.197"),
+        ("1" * 60_000 + " (Claude Code)\n", OK, "1" * 40 + " (tried up to 2.1.330)"),
     ],
 )
 def test_a_version_is_held_against_those_that_were_tried(
-    printed: str, state: str, judgement: str, monkeypatch: pytest.MonkeyPatch
+    printed: str, state: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(monkeypatch, Answer(printed, ""))
-    check = doctor_agents._version_check(
-        "agent claude", "/bin/claude", doctor_agents.CLIS["claude"]
-    )
-    assert (check.state, check.text.rpartition(": ")[2]) == (state, judgement)
+    check = doctor_agents._version_check("agent claude", "/b/claude", claude)
+    assert (check.state, check.text) == (state, f"/b/claude, {text}")
+
+
+def test_each_program_tells_its_version_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    for backend, printed in ((codex, "codex-cli 0.169.0\n"), (gemini, "0.61.0\n")):
+        answers(monkeypatch, Answer(printed, ""))
+        check = doctor_agents._version_check("agent", "/b/x", backend)
+        assert (check.state, check.text) == (OK, f"/b/x, {backend.TRIED[0]}")
+        answers(monkeypatch, Answer("2.1.330 (Claude Code)\n", ""))  # not what it is taken for
+        assert doctor_agents._version_check("agent", "/b/x", backend).state == NOTE
 
 
 @pytest.mark.parametrize(
@@ -233,21 +286,38 @@ def test_a_version_is_held_against_those_that_were_tried(
         (Answer("", "Segfault\nmore", "ended with 139", True), FAIL, "ended with 139: Segfault"),
         (Answer("", "", "did not answer within 10 s"), NOTE, "did not answer within 10 s"),
         (Answer("hello\n", ""), NOTE, "does not tell its version: hello"),
+        (Answer("1.2.3\n", ""), NOTE, "does not tell its version: 1.2.3"),
     ],
 )
 def test_a_program_without_a_version_is_told_as_what_it_is(
     answer: Answer, state: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(monkeypatch, answer)
-    check = doctor_agents._version_check("agent claude", "/b/claude", doctor_agents.CLIS["claude"])
+    check = doctor_agents._version_check("agent claude", "/b/claude", claude)
     assert (check.state, check.text) == (state, f"/b/claude {text}")
+    assert ("node install.cjs" in check.cure) == answer.is_broken
 
 
-def test_a_missing_program_is_a_note_unless_it_was_asked_for() -> None:
-    for asked, state in ((False, NOTE), (True, FAIL)):
-        checks = agent_checks(config.Config(), "claude", asked)
-        assert [check.state for check in checks] == [state]
-        assert "npm install -g @anthropic-ai/claude-code" in checks[0].cure
+def test_a_missing_program_is_told_with_its_installation() -> None:
+    (check,) = agent_checks(config.Config(), "claude")
+    assert (check.state, check.text) == (FAIL, "the program 'claude' is not on PATH")
+    assert check.cure == "npm install -g @anthropic-ai/claude-code"
+
+
+def test_a_service_without_its_key_is_a_fault_and_a_program_without_a_login_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "codex")
+    answers(monkeypatch, Answer("codex-cli 0.169.0\n", ""))
+    assert found(config.Config(), "codex", "login")[0] == NOTE
+    backend = types.ModuleType("remote")
+    vars(backend).update(vars(codex))
+    del backend.__dict__["find_login"], backend.__dict__["TRIED"]
+    monkeypatch.setattr(backend, "EXECUTABLE", None)
+    monkeypatch.setattr(agents, "load", lambda name: backend)
+    assert found(config.Config(), "remote", "login")[0] == FAIL
+    monkeypatch.setenv("CODEX_API_KEY", "abcdef123456")
+    assert found(config.Config(), "remote", "login") == (OK, "CODEX_API_KEY is set")
 
 
 def test_claude_as_root_is_a_fault_until_the_machine_is_declared_a_sandbox(
@@ -257,18 +327,75 @@ def test_claude_as_root_is_a_fault_until_the_machine_is_declared_a_sandbox(
     answers(monkeypatch, Answer("2.1.330\n", ""))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
 
-    def state(settings: config.Config) -> list[str]:
-        checks = agent_checks(settings, "claude")
-        return [check.state for check in checks if check.name == "agent claude as root"]
+    def state(settings: config.Config) -> str:
+        return found(settings, "claude", "as root")[0]
 
-    assert state(config.Config()) == [FAIL]
-    assert state(with_agent("claude", sandbox=True)) == [OK]
-    assert state(with_agent("claude", env={"IS_SANDBOX": "1"})) == [OK]
-    assert state(with_agent("claude", env={"IS_SANDBOX": "true"})) == [FAIL]  # claude wants a 1
+    assert state(config.Config()) == FAIL
+    assert state(with_agent("claude", sandbox=True)) == OK
+    assert state(with_agent("claude", sandbox="true")) == FAIL
+    assert state(with_agent("claude", env={"IS_SANDBOX": "1"})) == OK
+    wrong = found(with_agent("claude", env={"IS_SANDBOX": "true"}), "claude", "as root")
+    assert wrong == (
+        FAIL,
+        "claude refuses to run unattended as root; IS_SANDBOX=true does not count, only 1 does",
+    )
     monkeypatch.setenv("CLAUDE_CODE_BUBBLEWRAP", "1")
-    assert state(config.Config()) == [OK]
+    assert state(config.Config()) == OK
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert state(config.Config()) == []
+    assert state(config.Config()) == ""
+
+
+def test_gemini_must_trust_the_folder_and_take_a_key_at_another_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "gemini")
+    answers(monkeypatch, Answer("0.61.0\n", ""))
+    assert found(config.Config(), "gemini", "trust") == ("", "")  # its backend says that it does
+    settings = with_agent("gemini", env={"GEMINI_CLI_TRUST_WORKSPACE": "false"})
+    assert found(settings, "gemini", "trust")[0] == NOTE
+    assert found(config.Config(), "gemini", "address") == ("", "")
+    settings = with_agent("gemini", base_url="http://127.0.0.1:1")
+    assert found(settings, "gemini", "address")[0] == NOTE
+    own = tmp_path / ".gemini/settings.json"
+    own.parent.mkdir()
+    own.write_text('{"security": {"auth": {"selectedType": "gemini-api-key"}}} // mine')
+    assert found(settings, "gemini", "address") == ("", "")
+
+
+def test_a_login_of_gemini_without_a_key_is_doubted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "gemini")
+    answers(monkeypatch, Answer("0.61.0\n", ""))
+    monkeypatch.setenv("GOOGLE_API_KEY", "abcdef123456")  # for another service of theirs
+    assert found(config.Config(), "gemini", "login")[0] == NOTE
+    folder = tmp_path / "moved/.gemini"
+    folder.mkdir(parents=True)
+    (folder / "oauth_creds.json").write_text("secret", encoding="utf-8")
+    monkeypatch.setenv("GEMINI_CLI_HOME", str(tmp_path / "moved"))
+    state, text = found(config.Config(), "gemini", "login")
+    assert (state, text.partition(", but: ")[0]) == (NOTE, f"{folder}/oauth_creds.json is there")
+    (folder / ".env").write_text("GEMINI_API_KEY=x", encoding="utf-8")
+    assert found(config.Config(), "gemini", "login")[0] == OK
+
+
+def test_codex_is_told_by_what_it_will_log_in_with_and_where_it_will_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "codex")
+    answers(monkeypatch, Answer("codex-cli 0.169.0\n", ""))
+    monkeypatch.setenv("OPENAI_API_KEY", "abcdef123456")
+    assert found(config.Config(), "codex", "login") == (OK, "OPENAI_API_KEY is set")
+    (tmp_path / ".codex").mkdir()
+    (tmp_path / ".codex/auth.json").write_text("secret", encoding="utf-8")
+    assert found(config.Config(), "codex", "login") == (OK, f"{tmp_path}/.codex/auth.json is there")
+    settings = with_agent("codex", env={"CODEX_API_KEY": "abcdef123456"})
+    assert found(settings, "codex", "login") == (OK, "CODEX_API_KEY is set")
+    assert found(config.Config(), "codex", "address") == ("", "")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1")
+    assert found(config.Config(), "codex", "address")[0] == NOTE
+    settings = with_agent("codex", base_url="http://127.0.0.1:1/v1")
+    assert found(settings, "codex", "address") == ("", "")
 
 
 def test_a_login_is_told_by_a_key_a_token_or_the_mere_existence_of_a_file(
@@ -301,26 +428,27 @@ def test_a_program_of_the_users_own_is_found_and_never_started(
     program = install(tmp_path, "helper")
     monkeypatch.setattr(doctor_agents, "output_of", None)  # whoever calls it fails
     settings = with_agent("helper", type="command", command=["helper"], token_variables=["X_KEY"])
-    found, login = agent_checks(settings, "helper")
-    assert (found.state, found.text) == (OK, f"{program} (not asked for its version)")
+    program_check, login = agent_checks(settings, "helper")
+    assert (program_check.state, program_check.text) == (
+        OK,
+        f"{program} (not asked for its version)",
+    )
     assert (login.state, login.cure) == (NOTE, "set X_KEY")
 
 
 def test_faulty_settings_of_an_agent_are_told(tmp_path: Path) -> None:
     install(tmp_path, "helper")
-    (check,) = agent_checks(with_agent("helper", type="command"), "helper", True)
+    (check,) = agent_checks(with_agent("helper", type="command"), "helper")
     assert (check.state, check.text) == (FAIL, "command agent without a command")
     settings = with_agent("helper", type="command", command=["helper"], output="xml")
-    (check,) = agent_checks(settings, "helper", True)
+    (check,) = agent_checks(settings, "helper")
     assert (check.state, check.text) == (FAIL, "unknown output of a command agent: xml")
 
 
-def test_types_without_a_backend_are_told_in_one_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agents, "types", lambda: ["claude", "codex", "offline"])
-    checks = list(doctor_agents.summary_checks(config.Config(), ["claude", "offline"]))
-    assert [check.state for check in checks] == [NOTE, NOTE]
-    assert checks[0].text == "gemini, perplexity, xai: not supported in this version"
-    assert "--agent offline" in checks[1].cure
+def test_only_where_no_model_works_the_embedded_agent_is_recommended() -> None:
+    (check,) = doctor_agents.summary_checks(config.Config(), ["offline", "shell"])
+    assert (check.state, "make demo" in check.cure) == (NOTE, True)
+    assert list(doctor_agents.summary_checks(config.Config(), ["offline", "claude"])) == []
 
 
 def test_each_type_is_looked_at_once_and_by_its_name_in_the_config() -> None:
@@ -338,7 +466,7 @@ def test_each_type_is_looked_at_once_and_by_its_name_in_the_config() -> None:
 def config_checks(text: str) -> list[Check]:
     Path("config.yaml").write_text(text, encoding="utf-8")
     Path("config.yaml").chmod(0o644)
-    return doctor_agents.read_config("config.yaml")[1]
+    return doctor_config.read_config("config.yaml")[1]
 
 
 def test_a_fault_of_the_config_is_told_with_its_line() -> None:
@@ -351,8 +479,72 @@ def test_a_fault_of_the_config_is_told_with_its_line() -> None:
 
 
 def test_a_config_that_was_named_and_is_missing_is_a_fault() -> None:
-    _, (check,) = doctor_agents.read_config("nowhere.yaml")
+    _, (check,) = doctor_config.read_config("nowhere.yaml")
     assert (check.state, check.cure) == (FAIL, "correct --config")
+
+
+def test_every_fault_of_a_config_is_told_at_once() -> None:
+    checks = config_checks(
+        "agent: 1\ndefaults: 7\nagents:\n  claude: {type: clod, token: 12345678}\n  codex: 5\n"
+        "  gemini: {token: abcdefgh1, token_file: x}\n  shell: {token_file: /nowhere}\n"
+    )
+    assert {check.state for check in checks} == {FAIL}
+    lines = [check.text.partition("config.yaml:")[2].partition(":")[0] for check in checks]
+    assert lines == ["1", "2", "4", "4", "5", "6", "7"]
+    assert not any("abcdefgh1" in check.lines() for check in checks)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "*correct-horse",
+        "@correct-horse",
+        "!!int correct-horse",
+        "{correct-horse: 1, correct-horse: 2}",
+    ],
+)
+def test_a_token_is_not_shown_where_yaml_stumbles_over_it(token: str) -> None:
+    for text in (
+        f"agents:\n  claude:\n    token: {token}\n",
+        f"agents: {{x: {{token: {token}}}}}\n",
+    ):
+        shown = "".join(check.lines() for check in config_checks(text))
+        assert "config.yaml:" in shown
+        assert "correct-horse" not in shown
+
+
+def test_what_is_written_in_vain_is_told_with_its_line() -> None:
+    checks = config_checks(
+        "agents:\n  claude:\n    modle: sonnet\n    sandbox: 'true'\n    env: [A]\n"
+        "  codex: {base_url: 7}\n  offline: {delay: 0.5}\ndefaults:\n  timout: 2h\n"
+    )
+    notes = [
+        (check.text.replace(str(Path.cwd()), ""), check.cure)
+        for check in checks
+        if check.state == NOTE
+    ]
+    assert notes == [
+        (
+            "/config.yaml:3: modle of agent claude is not used (did you mean model?)",
+            "correct or remove it",
+        ),
+        (
+            "/config.yaml:4: sandbox of agent claude is not used as it is",
+            "make it true or false, without quotes",
+        ),
+        ("/config.yaml:5: env of agent claude is not used as it is", "make it a mapping"),
+        ("/config.yaml:6: base_url of agent codex is not used as it is", "make it a text"),
+        (
+            "/config.yaml:9: defaults.timout is not used (did you mean timeout?)",
+            "correct or remove it",
+        ),
+    ]
+
+
+def test_the_example_config_has_nothing_in_vain() -> None:
+    text = (ROOT / "config.example.yaml").read_text(encoding="utf-8")
+    kept = "".join(line for line in text.splitlines(True) if "token_file" not in line)
+    assert [check for check in config_checks(kept) if "not used" in check.text] == []
 
 
 def test_defaults_that_cannot_work_are_told_with_their_lines() -> None:
@@ -374,32 +566,54 @@ def test_secrets_that_everybody_can_read_are_noted_and_not_shown(tmp_path: Path)
         f"chmod 600 '{token}'",
         f"chmod 600 {tmp_path}/config.yaml",
     ]
-    assert "config.yaml:2" in notes[0].text
-    shown = "".join(check.line() for check in config_checks(text))
+    assert "config.yaml:3" in notes[0].text
+    shown = "".join(check.lines() for check in config_checks(text))
     assert "correct-horse-1" not in shown
     assert "abcd-9876x" not in shown
+    token.chmod(0o640)
+    assert f"{token} is open to others (mode 640)" in config_checks(text)[1].text
     token.chmod(0o600)
     assert [check.cure for check in config_checks(text) if check.state == NOTE] == [
         f"chmod 600 {tmp_path}/config.yaml"
     ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "agents: {x: {type: claude, env: {SOME_TOKEN: abcdefgh1}}}\n",
+        "api: {api_key: abcdefgh1}\n",
+        "webhook: {secret: abcdefgh1}\n",
+    ],
+)
+def test_any_secret_in_the_config_makes_its_mode_matter(text: str) -> None:
+    assert "has a secret in it" in config_checks(text)[1].text
+    assert len(config_checks("agents: {x: {type: claude, env: {PLACE: abcdefgh2}}}\n")) == 1
+
+
 # -- plans
 
 
-def plan_checks(tmp_path: Path, text: str, agent: str | None = None) -> list[Check]:
+def plan_checks(
+    tmp_path: Path, text: str, agent: str | None = None, faulty: tuple[str, ...] = ()
+) -> list[Check]:
     path = tmp_path / "plan.yaml"
     path.write_text(text, encoding="utf-8")
-    plan, faults = doctor._read_plan(str(path))
+    plan, faults = doctor_plan.read_plan(str(path))
     if plan is None:
         return faults
     settings = config.Config()
-    assigned, unknown = doctor._assign(plan, settings, agent)
+    assigned, unknown = doctor_plan.assign(plan, settings, agent)
     root = str(tmp_path)
+    broken = {name: Check(name, FAIL, "cannot", f"mend {name}") for name in faulty}
     return [
-        *doctor._assignment_checks(plan, assigned, unknown, settings),
-        *doctor._task_checks(plan, root=root, runs_dir=root, bus_path=f"{root}/bus"),
+        *doctor_plan.plan_checks(plan, root=root, runs_dir=root, bus_path=f"{root}/bus"),
+        *doctor_plan.assignment_checks(plan, assigned, unknown, settings, broken),
     ]
+
+
+def failures(checks: list[Check]) -> list[tuple[str, str]]:
+    return [(check.name, check.text) for check in checks if check.state == FAIL]
 
 
 def test_every_fault_of_a_plan_is_a_line(tmp_path: Path) -> None:
@@ -408,7 +622,7 @@ def test_every_fault_of_a_plan_is_a_line(tmp_path: Path) -> None:
     assert len(checks) > 1
     assert {check.state for check in checks} == {FAIL}
     assert all("plan.yaml:" in check.text for check in checks)
-    (check,) = doctor._read_plan(str(tmp_path / "none.yaml"))[1]
+    (check,) = doctor_plan.read_plan(str(tmp_path / "none.yaml"))[1]
     assert "no such plan" in check.text
 
 
@@ -420,9 +634,8 @@ def test_a_missing_agent_of_a_plan_is_a_fault_that_names_what_to_install(tmp_pat
 
 
 def test_an_agent_that_nobody_knows_is_a_fault_even_where_another_could_stand_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(agents, "types", lambda: ["claude", "offline"])
     install(tmp_path, "claude")
 
     def faults(names: str) -> list[str]:
@@ -432,7 +645,7 @@ def test_an_agent_that_nobody_knows_is_a_fault_even_where_another_could_stand_in
         return [check.text.partition("asks for ")[2] for check in checks if check.state == FAIL]
 
     assert faults("claude") == []
-    assert faults("codex, claude") == ["codex, which is not supported in this version"]
+    assert faults("replay, claude") == ["replay, which is not supported in this version"]
     assert faults("claude, nobody") == ["nobody, which is neither a type nor in config.yaml"]
 
 
@@ -442,6 +655,61 @@ def test_a_plan_with_the_embedded_agent_has_no_fault(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.yaml"]
 
 
+def test_an_agent_that_cannot_work_is_a_fault_where_no_other_stands_in(tmp_path: Path) -> None:
+    install(tmp_path, "claude")
+    install(tmp_path, "codex")
+    assert failures(plan_checks(tmp_path, PLAN)) == []
+    assert failures(plan_checks(tmp_path, PLAN, faulty=("claude",))) == [
+        ("plan agents", "claude cannot work here: 1 task cannot run (build)")
+    ]
+    either = PLAN.replace("agent: claude", "role: implementation")  # codex, else claude
+    assert failures(plan_checks(tmp_path, either, faulty=("claude",))) == []
+    assert failures(plan_checks(tmp_path, either, faulty=("codex",))) == []
+    assert len(failures(plan_checks(tmp_path, either, faulty=("codex", "claude")))) == 1
+    both = PLAN.replace("agent: claude", "role: review")
+    assert failures(plan_checks(tmp_path, both)) == []
+    assert failures(plan_checks(tmp_path, both, faulty=("codex",))) == [
+        ("plan agents", "codex cannot work here: 1 task cannot run (build)")
+    ]
+
+
+def test_a_quorum_is_told_to_install_as_many_as_it_lacks(tmp_path: Path) -> None:
+    text = PLAN.replace("agent: claude", "role: review")
+    cures = [check.cure for check in plan_checks(tmp_path, text) if check.state == FAIL]
+    assert len(cures) == 1
+    assert cures[0].count("npm install") == 2
+    install(tmp_path, "claude")
+    cures = [check.cure for check in plan_checks(tmp_path, text) if check.state == FAIL]
+    assert cures == ["npm install -g @google/gemini-cli; or rehearse it with --agent offline"]
+
+
+def test_checks_that_the_shell_does_not_understand_are_faults_and_are_not_run(
+    tmp_path: Path,
+) -> None:
+    trap = tmp_path / "trap"
+    text = PLAN.replace(
+        'prompt: "Build it."',
+        f"prompt: x, verify: ['touch {trap}; test -f $(touch {trap})', 'if true; then', "
+        "'echo \"x']",
+    )
+    faults = failures(plan_checks(tmp_path, text, "offline"))
+    assert [name for name, _ in faults] == ["plan checks"] * 2
+    assert all(f"{tmp_path}/plan.yaml:5: task build: verify: " in text for _, text in faults)
+    assert not trap.exists()
+    fine = PLAN.replace('prompt: "Build it."', "prompt: x, verify: [make, 'test -f a && ls']")
+    assert "sh understands every verify command (2)" in [
+        check.text for check in plan_checks(tmp_path, fine, "offline")
+    ]
+
+
+def test_what_the_plan_runner_refuses_is_refused_here_too(tmp_path: Path) -> None:
+    text = PLAN.replace("prompt:", "loop: true, prompt:")
+    faults = failures(plan_checks(tmp_path, text, "offline"))
+    assert faults == [
+        ("plan", f"{tmp_path}/plan.yaml:5: task build: loop: true is not supported yet")
+    ]
+
+
 def test_a_template_that_vanished_and_a_closed_folder_are_faults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -449,12 +717,13 @@ def test_a_template_that_vanished_and_a_closed_folder_are_faults(
     prompt.write_text("Build it.", encoding="utf-8")
     path = tmp_path / "plan.yaml"
     path.write_text(PLAN.replace('prompt: "Build it."', "prompt_file: build.txt"), encoding="utf-8")
-    plan, _ = doctor._read_plan(str(path))
+    plan, _ = doctor_plan.read_plan(str(path))
     assert plan is not None
     prompt.unlink()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    checks = doctor._task_checks(plan, root="/r", runs_dir="/r/runs", bus_path="/r/bus")
+    checks = doctor_plan.plan_checks(plan, root="/r", runs_dir="/r/runs", bus_path="/r/bus")
     assert [(check.name, check.state) for check in checks] == [
+        ("plan", OK),
         ("plan prompts", FAIL),
         ("plan folders", FAIL),
     ]

@@ -23,9 +23,10 @@ LAYERS = [
     "checked", "plan_records", "plan_rules", "plan_order", "plan_agents", "prompt_files",
     "plan_file", "plan_init", "plan", "prompts", "state", "plan_scope", "situation", "settings",
     "board", "blockers", "verify", "unit", "announcer", "review", "continuation", "pacing",
-    "activity", "estimate", "why", "printer", "frame", "view", "attach", "report", "scheduler",
+    "activity", "estimate", "waits", "why", "printer", "frame", "view", "attach", "report", "scheduler",
     "cli", "listing", "integrity_base", "integrity_runs", "integrity_bus", "integrity_plans",
-    "integrity", "doctor_base", "doctor_places", "doctor_agents", "doctor",
+    "integrity", "doctor_base", "doctor_places", "doctor_config", "doctor_agents",
+    "doctor_plan", "doctor",
     "commands", "commands.*",
 ]  # fmt: skip
 HOT = [
