@@ -16,7 +16,7 @@ from lib.doctor_base import FAIL, NOTE, OK, VERSION_SECONDS, Check, from_error
 from lib.errors import EXIT_USAGE, UserError
 from lib.plan import Assignments, Missing, Plan, PlanError, Task, assign_agents, load_plan
 
-PLANNED_TYPES = ("perplexity", "replay", "xai")  # said to be missing while they are
+PLANNED_TYPES = ("replay",)  # said to be missing while they are
 MOST_NAMED = 3  # tasks that a sentence names
 
 

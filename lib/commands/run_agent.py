@@ -23,7 +23,7 @@ code.  Prints RUN_ID=, RUN_DIR= and PID=, one per line.  Follow a run with
 tail -f RUN_DIR/transcript.md.  SIGINT, SIGTERM and SIGHUP end the agent and
 all it started: SIGTERM first, SIGKILL after $CONDUCTOR_STOP_GRACE (30) s.""",
     positionals=(
-        ("AGENT", "?", "claude, codex, gemini, offline, shell, or a name from the config (default: the "
+        ("AGENT", "?", "claude, codex, gemini, perplexity, xai, offline, shell, or a name from the config (default: the "
          "config's, else the first of codex, claude, gemini on PATH)"),
         ("CWD", "?", "the agent's working folder (default: the current one)"),
         ("PROMPT_FILE", "?", "what the agent shall do (default: prompt.md in CWD)"),

@@ -339,12 +339,12 @@ def _assign(plan: Plan, configuration: config.Config, override: str | None) -> A
 
     def is_available(agent: str) -> bool:
         try:
-            runner.resolve_agent(configuration, agent)
+            type_name, options, _ = runner.resolve_agent(configuration, agent)
         except UserError as error:
             if error.exit_code == UsageError.exit_code:
                 unknown[agent] = str(error)
             return False
-        return True
+        return not runner.lacks_key(type_name, options)
 
     assigned = assign_agents(plan, is_available, override)
     if override in unknown:

@@ -499,3 +499,18 @@ def test_shell_tasks_without_commands_are_all_found_before_anything_runs(root: P
     ]
     assert root.lines("ran") == []
     assert not root.state_file.exists()
+
+
+def test_an_agent_that_is_a_key_alone_is_missing_without_one(root: PlanRoot) -> None:
+    task = {"id": "a", "role": "r", "prompt": "Work."}
+    root.plan(task, roles={"r": {"agents": ["xai", "offline"]}})
+
+    without = root.run("--dry-run")
+    with_key = root.run("--dry-run", env={"XAI_API_KEY": "xai-not-a-real-key"})
+    root.plan({"id": "a", "agent": "perplexity", "prompt": "Work."})
+    alone = root.run()
+
+    assert "wave 1  a  r  offline" in without.stdout
+    assert "wave 1  a  r  xai" in with_key.stdout
+    assert alone.returncode == 3
+    assert "PERPLEXITY_API_KEY" in alone.stderr
