@@ -78,13 +78,16 @@ def append(
     if not type_.strip():
         raise UserError("the type of a message is empty; name one, such as INFO")
     path = os.path.abspath(path)
-    named_project, named_task = scope_of(path)
+    if project is None:
+        project = environ.get("JRUN_PROJECT_ID") or scope_of(path)[0]
+    if task is None:
+        task = environ.get("JRUN_TASK_ID") or scope_of(path)[1]
     stuffed = _encode_body(redact.text(body, tokens))
     fields = [
         f"type: {_plain(type_)}",
-        f"project_id: {_plain(_first(project, environ.get('JRUN_PROJECT_ID') or named_project))}",
-        f"task_id: {_plain(_first(task, environ.get('JRUN_TASK_ID') or named_task))}",
-        f"run_id: {_plain(_first(run, environ.get('JRUN_ID', '')))}",
+        f"project_id: {_plain(project)}",
+        f"task_id: {_plain(task)}",
+        f"run_id: {_plain(environ.get('JRUN_ID', '') if run is None else run)}",
     ]
     if parents:
         fields.append(f"parents: {_inline(_parent_list(parents))}")
@@ -104,10 +107,6 @@ def scope_of(path: str) -> tuple[str, str]:
     if name == PROJECT_BUS:
         return os.path.basename(folder), ""
     return ids.slug(os.path.basename(folder)), ""
-
-
-def _first(value: str | None, default: str) -> str:
-    return default if value is None else value
 
 
 def _encode_body(body: str) -> bytes:

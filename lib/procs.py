@@ -34,6 +34,7 @@ LEFTOVER_GRACE_SECONDS = 2.0
 _PR_SET_CHILD_SUBREAPER = 36  # Source: prctl(2)
 
 _machine: dict[str, str] | None = None
+_own = (0, "")  # pid and start time of this process
 
 
 class Process:
@@ -100,7 +101,11 @@ def look_up(pid: int) -> Process | None:
         rows = _ps_table(["-p", str(pid)])
         return rows.get(pid)
     try:
-        return _parse_stat(pid, _read_file(f"/proc/{pid}/stat"))
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return _parse_stat(pid, os.read(fd, 4096))  # it comes whole
+        finally:
+            os.close(fd)
     except (OSError, ValueError, IndexError):
         return None
 
@@ -109,6 +114,14 @@ def start_time(pid: int) -> str:
     """When the process started, as the system says it; "" when there is none."""
     process = look_up(pid)
     return process.start if process else ""
+
+
+def own_start() -> str:
+    """When this process started, as `start_time` says it; looked up once."""
+    global _own
+    if _own[0] != os.getpid():  # a fork has the parent's
+        _own = os.getpid(), start_time(os.getpid())
+    return _own[1]
 
 
 def is_alive(pid: int, start: str) -> bool:

@@ -29,24 +29,32 @@ GUARD_DESCRIPTORS = 5  # stdin, stdout, stderr, 3: the pid comes out, 4: the wor
 # What stands between supervisor and agent.  It leads the session, so the
 # group has a leader as long as the agent lives; its traps are reset in the
 # agent (POSIX: caught signals, unlike ignored ones, return to the default).
-# The inner shell tells its pid (on 3) and waits for a word (on 4) before it
-# becomes the agent: the supervisor gives it once the pid is on disk.  When
-# that was killed before, nobody can give it any more, so that a run without a
-# pid in its record has no agent, and will never have one.  The exit code is one
-# write of the shell itself into a file that has its room already, for a full
-# disk; its line feed tells that it is whole.  (A rename takes a process of its
-# own, mv, and as long as the rest of the guard.)
+# The process that will be the agent tells its pid (on 3) and waits for a word
+# (on 4) before it becomes that: the supervisor gives it once the pid is on
+# disk.  When that was killed before, nobody can give it any more, so that a run
+# without a pid in its record has no agent, and will never have one.  The exit
+# code is one write of the shell itself into a file that has its room already,
+# for a full disk; its line feed tells that it is whole.  (A rename takes a
+# process of its own, mv, and as long as the rest of the guard.)
 # $0 = run folder, $1 = working folder, then the agent's command line.
-GUARD = r"""trap : HUP INT QUIT TERM USR1 USR2
-cd "$1" || exit 126
-shift
-/bin/sh -c 'trap "" PIPE; echo $$ >"$0/pid.txt" && { echo $$ >&3; } 2>/dev/null &&
-        read -r go <&4 && trap - PIPE && exec "$@" 3>&- 4<&-
-    rm -f "$0/pid.txt"; exit 125' "$0" "$@"
+_GUARD = r"""trap : HUP INT QUIT TERM USR1 USR2
+{agent}
 code=$?
 [ -e "$0/pid.txt" ] && echo $code 1<>"$0/.exit-code"
 exit $code
 """
+_AGENT = r"""cd "$2" || exit 126
+    unset OLDPWD
+    trap "" PIPE; echo $1 >"$0/pid.txt" && { echo $1 >&3; } 2>/dev/null &&
+        read -r go <&4 && trap - PIPE && shift 2 && exec "$@" 3>&- 4<&-
+    rm -f "$0/pid.txt"; exit 125"""
+# A shell tells its own pid, but a part of it in a process of its own tells the
+# whole one's.  Linux says it without the cost of another shell.
+GUARD = _GUARD.replace("{agent}", f"""/bin/sh -c 'set -- $$ "$@"\n    {_AGENT}' "$0" "$@\"""")
+GUARD_LINUX = _GUARD.replace(
+    "{agent}",
+    f"""(\n    cd -P /proc/self && set -- "${{PWD##*/}}" "$@" || exit 126\n    {_AGENT}\n)""",
+)
 
 
 class Request:
@@ -161,6 +169,14 @@ def resolve_agent(config: Config, name: str) -> tuple[str, dict[str, object], st
     return type_name, options, found
 
 
+def lacks_key(type_name: str, options: dict[str, object]) -> bool:
+    """Whether an agent that is nothing but a key has none: no program, no login, no token."""
+    backend = agents.load(type_name)
+    if backend.EXECUTABLE is not None or not backend.TOKEN_VARIABLES or type_name == "command":
+        return False
+    return not (options.get("token") or any(map(os.environ.get, backend.TOKEN_VARIABLES)))
+
+
 def read_prompt(path: str) -> bytes:
     """The prompt in a file; UserError for one that is missing, no file, empty or not UTF-8."""
     shown = path.replace("\n", "\\n")
@@ -231,7 +247,11 @@ def launch_of(run: runs.Run, request: Request) -> base.Launch:
 
 
 def environment(
-    run: runs.Run, request: Request, backend: ModuleType, launch: base.Launch
+    run: runs.Run,
+    request: Request,
+    backend: ModuleType,
+    launch: base.Launch,
+    inherited: Mapping[str, str],
 ) -> dict[str, str]:
     """The agent's environment: ours, the JRUN_* contract, its own token and no other's."""
     options = request.options
@@ -240,17 +260,17 @@ def environment(
         if hasattr(backend, "token_variables")
         else backend.TOKEN_VARIABLES
     )
-    keep = set(own_tokens)
-    result: dict[str, str] = {}
-    for name, value in os.environ.items():
-        foreign = name in base.KNOWN_TOKEN_VARIABLES and name not in keep
-        ours = name.startswith("CONDUCTOR_AGENT_") and name.endswith("_TOKEN")
-        if not foreign and not ours:
-            result[name] = value
+    result = dict(inherited)
     # Faults are for the process they were planned in, not for child runs; an
     # agent must not take itself for a part of the session it was started in.
     for name in ("CONDUCTOR_FAULT", "JRUN_TASK_FOLDER", *base.NESTED_SESSION_VARIABLES):
         result.pop(name, None)
+    for name in base.KNOWN_TOKEN_VARIABLES:
+        if name not in own_tokens:
+            result.pop(name, None)
+    for name in inherited:
+        if name.startswith("CONDUCTOR_AGENT_") and name.endswith("_TOKEN"):
+            result.pop(name, None)
     bin_folder = os.path.join(paths.TOOLKIT, "bin")
     search_path = result.get("PATH", os.defpath)
     if bin_folder not in search_path.split(os.pathsep):
@@ -295,7 +315,7 @@ def preamble(run: runs.Run, request: Request) -> bytes:
 
 
 def new_record(run: runs.Run, request: Request) -> runs.Record:
-    """The record before the agent starts: all that is known, status running, no pid."""
+    """The record before the agent starts: all that is known, status running, no pids."""
     record: runs.Record = {
         "version": 1,
         "run_id": run.run_id,
@@ -305,8 +325,6 @@ def new_record(run: runs.Run, request: Request) -> runs.Record:
         "task_id": request.task,
         "agent": request.type,
         "process_ownership": "managed",
-        "pid": 0,
-        "pgid": 0,
         "start_time": ids.rfc3339(),
         "end_time": ids.ZERO_TIME,
         "exit_code": -1,
@@ -332,7 +350,7 @@ def new_record(run: runs.Run, request: Request) -> runs.Record:
         "output_kind": str(request.options.get("output") or ""),
         "monotonic_start": time.monotonic(),
         "supervisor_pid": os.getpid(),
-        "supervisor_start": procs.start_time(os.getpid()),
+        "supervisor_start": procs.own_start(),
         **procs.machine(),
     }
     record.update({key: value for key, value in extra.items() if value})
@@ -347,6 +365,7 @@ def start(
     on_start: Callable[[int], None] | None = None,
     on_text: Callable[[str], None] | None = None,
     detached: bool = False,
+    inherited: Mapping[str, str] = os.environ,
 ) -> int:
     """Run the agent in the folder `run`, whose lock descriptor `lock` is taken over.
 
@@ -365,11 +384,11 @@ def start(
         _write_prompt(run, request, backend)
         launch = launch_of(run, request)
         command = backend.command(launch)
-        variables = environment(run, request, backend, launch)
-        redact.add_tokens(redact.known_tokens(variables))
-        run.record["commandline"] = redact.text(_shown_command(command, run))
-        _note_cwd(run, request, command)
-        runs.write_record(run, durable=False)
+        variables = environment(run, request, backend, launch, inherited)
+        redact.add_tokens(redact.known_tokens(_changes(variables, inherited)))
+        run.record["commandline"] = shown = redact.text(_shown_command(command, run))
+        _note_cwd(run, request, shown)
+        runs.begin_record(run)
         faults.point("run-recorded")
         watch.spare_children()
         _spawn(run, request, command, variables, watch)
@@ -399,6 +418,12 @@ def _write_prompt(run: runs.Run, request: Request, backend: ModuleType) -> None:
     _write_new(run.file(runs.PROMPT), prompt)
 
 
+def _changes(variables: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
+    """What the agent gets that this process has not; the tokens of this one are known."""
+    get = inherited.get
+    return {name: value for name, value in variables.items() if get(name) != value}
+
+
 def _reason(error: UserError | OSError) -> str:
     if isinstance(error, OSError):
         return f"could not start: {error.strerror or error}"
@@ -419,12 +444,12 @@ def _shown_command(command: list[str], run: runs.Run) -> str:
     return f"{' '.join(words)} < {run.file(runs.PROMPT)}"
 
 
-def _note_cwd(run: runs.Run, request: Request, command: list[str]) -> None:
+def _note_cwd(run: runs.Run, request: Request, shown_command: str) -> None:
     pairs = {
         "RUN_ID": run.run_id,
         "CWD": request.cwd,
         "AGENT": request.agent,
-        "CMD": _shown_command(command, run),
+        "CMD": shown_command,
         "PROMPT": run.file(runs.PROMPT),
         "STDOUT": run.file(runs.STDOUT),
         "STDERR": run.file(runs.STDERR),
@@ -454,7 +479,7 @@ def _spawn(
     try:
         guard = os.posix_spawn(
             "/bin/sh",
-            ["sh", "-c", GUARD, run.path, request.cwd, *command],
+            ["sh", "-c", _guard(), run.path, request.cwd, *command],
             dict(variables),
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(sources)
@@ -473,6 +498,15 @@ def _spawn(
             os.close(fd)
     faults.point("run-spawned")
     watch.guard = guard
+
+
+def _guard() -> str:
+    try:
+        # After `unshare --pid` alone, /proc is that of another pid namespace.
+        is_ours = not files.portable_only() and os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        is_ours = False
+    return GUARD_LINUX if is_ours else GUARD
 
 
 def _above_targets(fd: int) -> int:

@@ -117,12 +117,15 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
     while True:
         path = os.path.join(runs_dir, ids.run_name(time.time(), os.getpid(), task))
         run = Run(path, {})
+        is_marked = False
         try:
-            _mark(run)  # first: a folder without a mark would never be repaired
+            is_marked = _mark(run)  # first: a folder without a mark would never be repaired
             faults.point("run-marked")
             os.mkdir(path, MODE)
             faults.point("run-folder-made")
         except FileExistsError:
+            if is_marked:  # by this process alone: the run of that name has ended
+                unmark(run)
             if time.monotonic() > limit:
                 raise UserError(
                     f"cannot make a run folder: {path} is taken; is the clock standing still?"
@@ -135,26 +138,30 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
                 f"cannot make a run folder in {runs_dir}: {error.strerror}; "
                 "make it writable, or name another place with --runs-dir"
             ) from None
-        if not os.path.exists(_mark_path(run)):
-            _mark(run)  # a repair in between has found a mark without a folder
+        _mark(run)  # and again: a repair in between has found a mark without a folder
         fd = files.open_lock(run.file(LOCK))
         files.lock(fd, RUN_LOCK_SECONDS, f"the run {run.run_id}")
         if not os.path.exists(run.file(RECORD)):
             return run, fd
-        # A repair came between mkdir and lock, and wrote the folder off.
-        files.remove(run.file(LOCK))
-        unmark(run)
+        # A repair came between mkdir and lock, and wrote the folder off.  Lock and
+        # mark stay: it may have been killed at that, and the next one finishes it.
         os.close(fd)
 
 
-def _mark(run: Run) -> None:
-    """Note in the runs folder that this run has not ended: repair need not read all others."""
+def _mark(run: Run) -> bool:
+    """Note in the runs folder that this run has not ended: repair need not read all others.
+
+    False where that was noted already.
+    """
     path = _mark_path(run)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return False
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), MODE, exist_ok=True)
-        _mark(run)
+        return _mark(run)
+    return True
 
 
 def _mark_path(run: Run) -> str:

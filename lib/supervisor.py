@@ -72,6 +72,7 @@ class Supervisor:
         self.reader = reader or base.TextReader()
         self.on_text = on_text
         self.detached = detached
+        self.adopted = False  # whether another process held the run before
         self.guard = 0  # the guard's pid while it is this process's child and not reaped
         self.guard_status: int | None = None  # its wait status
         self.agent_status: int | None = None  # of an agent that outlived its guard and came to us
@@ -114,15 +115,20 @@ class Supervisor:
 
     def take_pid(self) -> int:
         """The pid that the agent will have, recorded; 0 when it could not even begin."""
-        record = self.run.record
-        record["pgid"] = self.guard
         text = self._read_pid()
         pid = int(text) if text.endswith(b"\n") else 0
-        record["pid"] = pid or self.guard
-        record["agent_start"] = procs.start_time(pid) if pid else ""
-        record["guard_start"] = procs.start_time(self.guard)
+        pids: runs.Record = {
+            "pid": pid or self.guard,
+            "pgid": self.guard,
+            "agent_start": procs.start_time(pid) if pid else "",
+            "guard_start": procs.start_time(self.guard),
+        }
         faults.point("run-pid-known")
-        self._save()
+        try:
+            runs.extend_record(self.run, pids)
+        except OSError as error:
+            log(self.run, f"the record could not be written: {error}")
+        try_note(self.run, "PID", self.run.text("pid"))
         return pid
 
     def _read_pid(self) -> bytes:
@@ -162,7 +168,6 @@ class Supervisor:
         """Put on disk what is known so far; a full disk must not end the watch over an agent."""
         try:
             runs.write_record(self.run, durable=False)
-            note_once(self.run, "PID", self.run.text("pid"))
         except OSError as error:
             log(self.run, f"the record could not be written: {error}")
 
@@ -199,6 +204,7 @@ class Supervisor:
     def _announce_adopted(self) -> None:
         """Be found by who wants to stop the run; post RUN_START if nobody has come to that."""
         self._save()
+        note_once(self.run, "PID", self.run.text("pid"))
         if not _was_announced(self.run, "RUN_START"):
             announce(self.run)
 
@@ -263,6 +269,8 @@ class Supervisor:
 
     def _reap_orphans(self) -> None:
         """Reap what came to this process as the run's subreaper; keep the agent's own status."""
+        if not (self.guard or self.subreaper):
+            return  # a repair in somebody else's process: its children, a plan's checks, are not ours
         while (ended := procs.reap()) is not None and ended[0]:
             pid, status = ended
             if pid == self.guard:
@@ -394,7 +402,7 @@ class Supervisor:
         self.stop_reason, self.stop_code = reason, code
         self.kill_at = time.monotonic() + stop_grace()
         if self.guard or runs.guard_lives(self.run):
-            group = self.run.number("pgid")
+            group = self._group()
             self._signal_children(group)
             procs.send_group(group, procs.SIGTERM)
             procs.send_group(group, procs.SIGCONT)  # a stopped process takes it only then
@@ -408,11 +416,10 @@ class Supervisor:
     def _signal_children(self, group: int) -> None:
         """Have the supervisors of child runs stop these, but for those that the group's signal
         reaches: a second one would take their agents' grace away."""
-        for pid, start, _ in runs.children(self.run):
+        for pid, start, path in runs.children(self.run):
             process = procs.look_up(pid)
             if process is not None and process.start == start and process.pgid != group:
-                procs.send(process, procs.SIGTERM)
-                procs.send(process, procs.SIGCONT)
+                signal_supervisor(path, process, procs.SIGTERM)
 
     def _stop_lost_children(self) -> None:
         """Stop the child runs that have lost their supervisors."""
@@ -428,7 +435,7 @@ class Supervisor:
     def _kill(self) -> None:
         """SIGKILL to everything of the run but its guard, which is left to say how it ended."""
         self.kill_at = time.monotonic() + 1.0  # until nothing is left
-        guard = self.run.number("pgid")
+        guard = self._group()
         spare = {guard} if not self.killed else set()
         self.killed = True
         for process in self._members(spare):
@@ -436,8 +443,12 @@ class Supervisor:
 
     def _members(self, spared: set[int]) -> list[procs.Process]:
         spared = spared | self._not_ours | runs.child_supervisors(self.run)
-        group = self.run.number("pgid") if self._group_is_ours() else 0
+        group = self._group() if self._group_is_ours() else 0
         return procs.members(self.run.run_id, group, spared, own_children=self.subreaper)
+
+    def _group(self) -> int:
+        """The group of guard and agent; before their pids are recorded, too."""
+        return self.guard or self.run.number("pgid")
 
     def _group_is_ours(self) -> bool:
         """Whether the group number still means this run: its leader was seen by this process,
@@ -457,7 +468,8 @@ class Supervisor:
         if not self.run.record.get("keep_background"):
             self._end_leftovers()
         faults.point("run-agent-ended")
-        os.makedirs(self.run.path, runs.MODE, exist_ok=True)  # an agent can remove its own folder
+        if not os.path.isdir(self.run.path):  # an agent can remove its own folder
+            os.makedirs(self.run.path, runs.MODE, exist_ok=True)
         self._drain_output()
         status, reason = judge(code, self.reader.outcome, self.reader.understood, self.stop_reason)
         if code not in (None, 0) and not reason:
@@ -499,8 +511,6 @@ class Supervisor:
     def _exit_code(self) -> int | None:
         """The agent's exit code by the best witness; None when nobody can know it."""
         self._reap_orphans()
-        if self.guard_status is None:  # not our child: it may be writing this very moment
-            files.wait_for(lambda: not runs.guard_lives(self.run), 2.0, 0.01)
         code = runs.exit_code(self.run)
         if code is not None:
             return code
@@ -547,7 +557,7 @@ class Supervisor:
         for key in ("input_tokens", "cached_tokens", "output_tokens", "cost_usd", "turns"):
             if getattr(outcome, key) is not None:
                 record[key] = getattr(outcome, key)
-        if self.reader.understood:
+        if self.reader.understood and self.reader.has_tools:
             record["tool_calls"] = outcome.tool_calls
 
     def _record_end(self, code: int | None, status: str, reason: str) -> None:
@@ -560,10 +570,11 @@ class Supervisor:
             record["error_summary"] = redact.one_line(reason)
         runs.write_record(self.run)
         faults.point("run-ended")
-        note_once(self.run, "EXIT_CODE", str(record["exit_code"]))
+        # Never noted before: that comes after a record with an end, and who finds one leaves it.
+        try_note(self.run, "EXIT_CODE", str(record["exit_code"]))
         announce_end(self.run)
         faults.point("run-announced")
-        clear_marks(self.run)
+        clear_marks(self.run, self.adopted)
 
 
 def judge(
@@ -608,24 +619,26 @@ def _duration(seconds: float) -> str:
 
 def note(run: runs.Run, pairs: dict[str, str]) -> None:
     """Append KEY=VALUE lines to the run's cwd.txt."""
-    lines = [f"{key}={redact.text(value)}".replace("\n", "\\n") for key, value in pairs.items()]
-    files.append_line(run.file(runs.CWD), "\n".join(lines))
+    lines = [f"{key}={value}".replace("\n", "\\n") for key, value in pairs.items()]
+    files.append_line(run.file(runs.CWD), redact.text("\n".join(lines)))
+
+
+def try_note(run: runs.Run, key: str, value: str) -> None:
+    """Append KEY=VALUE to cwd.txt; the run goes on whatever the agent has made of that file."""
+    try:
+        note(run, {key: value})
+    except OSError as error:
+        log(run, f"{key} could not be noted in {runs.CWD}: {error}")
 
 
 def note_once(run: runs.Run, key: str, value: str) -> None:
-    """Append KEY=VALUE to cwd.txt unless an earlier supervisor has done that.
-
-    The agent may have made anything of that file: the run ends all the same.
-    """
+    """The same, unless an earlier supervisor has done that."""
     try:
         text = run.read_text(runs.CWD, 1 << 20)
     except OSError:
         text = ""
     if f"\n{key}=" not in f"\n{text}":
-        try:
-            note(run, {key: value})
-        except OSError as error:
-            log(run, f"{key} could not be noted in {runs.CWD}: {error}")
+        try_note(run, key, value)
 
 
 def post(run: runs.Run, kind: str, body: str, durable: bool = True) -> None:
@@ -701,11 +714,15 @@ def stderr_tail(run: runs.Run, count: int = STDERR_LINES) -> list[str]:
     return [line[: redact.LINE_LIMIT] for line in lines]
 
 
-def clear_marks(run: runs.Run) -> None:
-    """Take away what says that the run has something left to do; what leads a repair to it is last."""
+def clear_marks(run: runs.Run, had_others: bool) -> None:
+    """Take away what says that the run has something left to do; what leads a repair to it is last.
+
+    Where the run `had_others` before this process, these were killed, and may have been writing.
+    """
     for name in (runs.PID, runs.EXIT_CODE):
         files.remove(run.file(name))
-    files.remove_temporaries(run.path)
+    if had_others:
+        files.remove_temporaries(run.path)
     files.remove(run.file(runs.LOCK))
     faults.point("run-unlocked")
     runs.unmark(run)
@@ -716,12 +733,15 @@ def _write_output(run: runs.Run, answer: str | None) -> None:
     path = run.file(runs.OUTPUT)
     if os.path.isdir(path) and not os.path.islink(path):
         os.rename(path, f"{path}.{time.time_ns()}")  # a file cannot replace it
-    own = _own_output(path)
-    if own is not None:
-        clean = _redacted(own)
-        if clean != own:
-            files.replace_file(path, clean, 0o600)
-        return
+    if os.path.lexists(path):
+        own = _own_output(path)
+        if own is not None:
+            clean = _redacted(own)
+            if clean != own:
+                files.replace_file(path, clean, 0o600)
+            else:
+                _flush(path)  # the agent does not, and the record will say that it is there
+            return
     if answer is not None:
         data = answer.encode("utf-8", "replace")
     else:
@@ -731,16 +751,24 @@ def _write_output(run: runs.Run, answer: str | None) -> None:
             data += f"\n\n[cut here: the whole is in {runs.STDOUT}]\n".encode()
     if data and not data.endswith(b"\n"):
         data += b"\n"
+    data = _redacted(data)
     # The record comes next, in the same folder: one flush of that does for both.
-    files.replace_file(path, _redacted(data), 0o600, name_durable=False)
+    if not files.create_file(path, data, 0o600):
+        files.replace_file(path, data, 0o600, name_durable=False)
+
+
+def _flush(path: str) -> None:
+    fd = files.open_regular(path)
+    try:
+        files.sync(fd)
+    finally:
+        os.close(fd)
 
 
 def _head(path: str) -> bytes:
     """The first bytes of a file, one more than the limit; b"" for what is none (a link, a FIFO)."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            return file.read(OUTPUT_LIMIT_BYTES + 1) or b""
+        return files.read_regular(path, OUTPUT_LIMIT_BYTES + 1)
     except OSError:
         return b""
 
@@ -765,8 +793,10 @@ def _redacted(data: bytes) -> bytes:
 def adopt(run: runs.Run, lock: int, detached: bool = False) -> Supervisor:
     """A supervisor for a run that another process started; the caller holds its lock."""
     watch = Supervisor(run, lock, _reader_of(run), detached=detached)
-    me = os.getpid()
-    run.record.update(supervisor_pid=me, supervisor_start=procs.start_time(me))
+    watch.adopted = True
+    for key in ("pid", "pgid"):  # a record of before its agent has none
+        run.record.setdefault(key, 0)
+    run.record.update(supervisor_pid=os.getpid(), supervisor_start=procs.own_start())
     faults.point("run-adopted")
     return watch
 
@@ -855,7 +885,7 @@ def _complete_marks(run: runs.Run) -> None:
     note_once(run, "EXIT_CODE", run.text("exit_code"))
     if run.text("bus") and not _was_announced(run, "RUN_STOP", "RUN_CRASH"):
         announce_end(run)
-    clear_marks(run)
+    clear_marks(run, had_others=True)
 
 
 def _was_announced(run: runs.Run, *types: str) -> bool:
@@ -933,11 +963,10 @@ def _end_supervisor(run: runs.Run) -> None:
     if process is not None:
         # Its own grace may be longer than ours: asked again, it gives up the rest of it.
         for seconds in (stop_grace(), _STOP_PATIENCE_SECONDS):
-            procs.send(process, procs.SIGTERM)
-            procs.send(process, procs.SIGCONT)  # one that is stopped takes it only then
+            signal_supervisor(run.path, process, procs.SIGTERM)
             if files.wait_for(is_free, seconds, 0.02):
                 return
-        procs.send(process, procs.SIGKILL)
+        signal_supervisor(run.path, process, procs.SIGKILL)
     os.close(_take_lock(run, patience))
 
 
@@ -946,6 +975,46 @@ def supervisor_of(path: str) -> procs.Process | None:
     record = runs.read(path)
     process = procs.look_up(record.number("supervisor_pid"))
     return process if process and process.start == record.text("supervisor_start") else None
+
+
+def signal_supervisor(path: str, process: procs.Process, number: int) -> bool:
+    """Signal the supervisor of a run that has not ended; False when it has.
+
+    A supervisor may hold another run a moment later.  It goes on to that only
+    with the folder of the last one locked for itself alone (`let_go`), and not
+    at all while somebody is between this look at the record and his signal.
+    """
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        if not files.try_lock(folder, shared=True) or runs.read(path).text("status") in _ENDED:
+            return False
+        sent = procs.send(process, number)
+        procs.send(process, procs.SIGCONT)  # one that is stopped takes it only then
+        return sent
+    finally:
+        os.close(folder)
+
+
+def let_go(run: runs.Run) -> bool:
+    """Whether the supervisor of this run, which has ended, can take another one.
+
+    Not with children of the old one left, nor with a signal for it on its way.
+    """
+    if procs.reap() is not None:
+        return False
+    try:
+        folder = os.open(run.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False  # gone: nobody can be asked
+    try:
+        return files.try_lock(folder)
+    except OSError:
+        return False
+    finally:
+        os.close(folder)
 
 
 def _take_over(run: runs.Run) -> None:

@@ -28,6 +28,7 @@ _JSON_WORDS = {"null": None, "true": True, "false": False}
 _NOT_PLAIN_KEYS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
 _YAML_1_1_ONLY = frozenset("\x85\u2028\u2029\ufeff")  # line breaks there, text in YAML 1.2
 _escapes: dict[int, str] = {}
+_plain_keys: set[str] = set()  # some that were found so: the same ones are written all the time
 
 
 # -- writing
@@ -96,9 +97,12 @@ def _key_text(key: object, *, plain: bool) -> str:
         if isinstance(key, dict | list | tuple):
             raise TypeError("yaml: a key must be a scalar")
         return _inline(key, 1)
-    text = key if plain and _is_plain_key(key) else quote(key)
+    is_plain = plain and _is_plain_key(key)
+    text = key if is_plain else quote(key)
     if len(text) > MAX_KEY:
         raise UserError(f"yaml: a key of {len(text)} characters; YAML allows {MAX_KEY}")
+    if is_plain and len(_plain_keys) < 200:
+        _plain_keys.add(key)
     return text
 
 
@@ -132,7 +136,7 @@ def _write_map(
     """Append a line for each key; `first` stands before the first, `indent` before others."""
     lead = first
     for key, value in mapping.items():
-        name = _key_text(key, plain=True)
+        name = key if key in _plain_keys else _key_text(key, plain=True)
         if type(value) is str:
             lines.append(lead + name + ": " + quote(value))
         elif depth > 1 and value and isinstance(value, dict):

@@ -12,6 +12,11 @@ A backend is one file of this folder with
 and, where they apply, CHOOSES_SESSION = True (the session id can be passed before
 the start), PREAMBLE = False (the prompt is to come without the toolkit's preamble),
 check_prompt(path) (UserError for one that it can do nothing with), executable(options) and token_variables(options) in place of the constants.
+
+For bin/doctor, where they apply: SETTINGS (its own keys in config.yaml and the kinds of
+their values), VERSION (a pattern of what `--version` prints) with TRIED (the oldest and
+the newest that was tried), HOME_VARIABLE (moves its settings), LOGIN and REPAIR (cures),
+find_login(variables) and conditions(options, variables).
 """
 
 from __future__ import annotations
@@ -148,6 +153,7 @@ class Reader:
     """
 
     understood = False  # whether `outcome.success` can be trusted to tell
+    has_tools = True  # whether an answer without a tool call is worth a remark
 
     def __init__(self) -> None:
         self.outcome = Outcome()

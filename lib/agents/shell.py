@@ -29,11 +29,13 @@ _SHELL = "/bin/sh"
 
 def command(launch: base.Launch) -> list[str]:
     """Write the script into the run folder; return the command line that runs it."""
-    with open(launch.prompt_path, "rb") as file:
+    with open(launch.prompt_path, "rb", buffering=0) as file:
         prompt = file.read()
     language, script = _first_script(prompt, launch.prompt_path)
     path = os.path.join(os.path.abspath(launch.run_dir), SCRIPT)
-    with open(path, "wb") as file:
+    with open(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
+    ) as file:
         file.write(script)
     bash = agents.find_executable("bash", os.environ.get("PATH")) if language == "bash" else None
     return [bash or _SHELL, path]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -25,6 +26,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -54,6 +57,7 @@ class Size:
     starts: int  # rounds of a single command
     batches: int  # rounds of a whole plan or crowd
     tasks: int  # of a plan
+    many: int  # tasks of a large plan; ten times as many of a huge one
     messages: int  # of the long bus
     writers: int
     posts: int  # of each writer
@@ -61,8 +65,8 @@ class Size:
     nap_seconds: float
 
 
-FULL = Size(60, 5, 200, 100_000, 16, 50, 60, 1.0)
-QUICK = Size(2, 1, 6, 1000, 3, 3, 4, 0.1)
+FULL = Size(60, 5, 200, 1000, 100_000, 16, 50, 60, 1.0)
+QUICK = Size(2, 1, 6, 8, 1000, 3, 3, 4, 0.1)
 
 
 @dataclass
@@ -196,7 +200,8 @@ class PlanRuns:
     """Runs plans of `true`, each in a fresh root."""
 
     def __init__(self, folder: Path, tasks: int, width: int) -> None:
-        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        self.folder = self.root = folder
         self.tasks = tasks
         self.width = width
         self.started = 0
@@ -206,7 +211,7 @@ class PlanRuns:
 
     def run(self, tasks: int) -> float:
         self.started += 1
-        root = self.folder / f"root-{self.started}"
+        root = self.root = self.folder / f"root-{self.started}"
         root.mkdir()
         plan = self.folder / f"plan-{tasks}.yaml"
         width = ["--max-parallel", str(self.width)]
@@ -248,17 +253,52 @@ def _plan(size: Size, folder: Path, width: int) -> Result:
 
 
 def plan_and_parallel(size: Size, folder: Path) -> Result:
+    """A whole plan, its start included, against the same number of jobs."""
     parallel = need("parallel")
-    plans = PlanRuns(folder, size.tasks, 16)
-    numbers = [str(number) for number in range(size.tasks)]
+    plans = PlanRuns(folder, size.many, 16)
+    numbers = [str(number) for number in range(1, size.many + 1)]
 
     def theirs() -> float:
         place = Path(tempfile.mkdtemp(prefix="parallel-", dir=folder))
-        command: list[str | Path] = [parallel, "-j16", "--joblog", place / "job.log"]
-        command += ["--results", place / "results", "sh", "-c", "true", ":::", *numbers]
-        return run(command) / size.tasks
+        options: list[str | Path] = [
+            "-j16",
+            "--joblog",
+            place / "job.log",
+            "--results",
+            place / "results",
+        ]
+        return run([parallel, *options, "true", ":::", *numbers])
 
-    return interleave(size.batches, plans.per_task, theirs, warm_up=size is FULL)
+    return interleave(size.batches, lambda: plans.run(size.many), theirs, warm_up=size is FULL)
+
+
+def plan_huge(size: Size, folder: Path) -> Result:
+    """Seconds a task of a plan ten times as large: they must not grow with the plan."""
+    huge, large = 10 * size.many, size.many
+    plans, fewer = (PlanRuns(folder / str(count), count, 16) for count in (huge, large))
+    return interleave(
+        max(1, size.batches // 5),
+        lambda: plans.run(huge) / huge,
+        lambda: fewer.run(large) / large,
+        warm_up=False,
+    )
+
+
+def plan_gap(size: Size, folder: Path) -> Result:
+    """From the recorded end of each task to the recorded start of the next, one at a time."""
+    plans = PlanRuns(folder, size.tasks, 1)
+    plans.run(size.tasks)
+    records = [path.read_text() for path in (plans.root / "runs").glob("run_*/run-info.yaml")]
+    times = sorted((recorded("start_time", text), recorded("end_time", text)) for text in records)
+    gaps = [after[0] - before[1] for before, after in pairwise(times)]
+    return Result(ours=gaps, theirs=[0.001] * len(gaps))
+
+
+def recorded(key: str, record: str) -> float:
+    found = re.search(rf'^{key}: "(.+)Z"$', record, re.MULTILINE)
+    if found is None:
+        raise NotRunError(f"a record without {key}")
+    return datetime.fromisoformat(found.group(1)[:26]).replace(tzinfo=UTC).timestamp()
 
 
 # -- the bus
@@ -352,8 +392,10 @@ ROWS = (
         plan_wide),
     Row("plan-1", "a task of a plan, one at a time", "the shell original, one at a time", 0.8,
         plan_narrow),
-    Row("parallel", "a task of a plan, 16 at once",
-        "GNU parallel `-j16 --joblog --results`", None, plan_and_parallel),
+    Row("parallel", "a plan of 1,000 empty `shell` tasks, 16 at once",
+        "GNU parallel `-j16 --joblog --results`", 1.0, plan_and_parallel),
+    Row("plan-huge", "a task of a plan of 10,000", "of one of 1,000", 1.5, plan_huge),
+    Row("plan-gap", "a task's end to the next one's start", "1 ms", 20.0, plan_gap),
     Row("bus-append", "`bus-append`", "bare interpreter", 1.6, bus_append),
     Row("bus-tail", "`bus-tail -n 20`, long bus", "the same, 100 messages", 1.5, bus_tail),
     Row("bus-writers", "a message, many writers at once", "bash: `flock`, `echo >>`", None,
@@ -383,7 +425,7 @@ def describe(size: Size, folder: Path) -> Iterator[str]:
     yield f"Python {version}, {os.cpu_count()} cores, load {load}, files in {folder}."
     yield f"Rounds: {size.starts} of single commands, {size.batches} of batches."
     yield (
-        f"Sizes: {size.tasks} tasks; {size.messages} messages; {size.writers} writers of "
+        f"Sizes: {size.tasks} tasks, {size.many} where it says 1,000; {size.messages} messages; {size.writers} writers of "
         f"{size.posts} messages; {size.sleepers} sleepers of {size.nap_seconds:g} s."
     )
     yield ""

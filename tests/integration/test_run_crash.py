@@ -24,14 +24,13 @@ from tests.agent_runs import (
 from tests.helpers import ROOT, wait_until
 
 BEFORE_THE_AGENT = [
-    "locked", "run-allocated", "replace-written", "replace-before-rename", "replace-renamed",
-    "run-recorded", "run-before-spawn", "run-spawned", "run-pid-known",
-    "replace-written:2", "replace-before-rename:2", "replace-renamed:2",
+    "locked", "run-allocated", "create-opened", "create-written", "run-recorded",
+    "run-before-spawn", "run-spawned", "run-pid-known", "extend-written",
 ]  # fmt: skip
 AFTER_ITS_START = [
-    "run-started", "run-agent-ended", "replace-written:3", "replace-before-rename:3",
-    "replace-renamed:3", "run-output-written", "replace-written:4", "replace-before-rename:4",
-    "replace-renamed:4", "run-ended", "bus-locked:2", "bus-written:2", "run-announced",
+    "run-started", "run-agent-ended", "create-opened:2", "create-written:2", "run-output-written",
+    "replace-written", "replace-before-rename", "replace-renamed", "run-ended", "bus-locked:2",
+    "bus-written:2", "run-announced",
 ]  # fmt: skip
 RESULT = "stream-plain.stdout"
 
@@ -151,6 +150,7 @@ def test_with_all_witnesses_dead_a_success_in_the_stream_is_believed(either: Pla
     wait_until(lambda: stdout.stat().st_size == capture.stat().st_size, what="the whole stream")
     for pid in (live.supervisor, live.guard, live.agent):
         kill(pid)
+    live.end()
     wait_gone(live.run_id)
     either.act()
     run = check_settled(either, live.run_dir)

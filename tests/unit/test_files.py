@@ -41,6 +41,41 @@ def test_a_failed_replacement_leaves_the_old_file_and_no_other(
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_file_is_created_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert not files.create_file(str(path), b"x" * (files.ONE_WRITE_BYTES + 1), 0o600)
+    assert not path.exists()
+    assert files.create_file(str(path), b"first", 0o600)
+    assert not files.create_file(str(path), b"second", 0o600)
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"first", 0o600)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert not files.create_file(str(tmp_path / "link"), b"", 0o600)
+    assert sorted(os.listdir(tmp_path)) == ["file", "link"]
+
+
+def test_a_file_is_extended_as_long_as_one_write_cannot_be_cut(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"a" * 4000)
+    assert files.extend_file(str(path), b"b" * 96)
+    assert path.read_bytes() == b"a" * 4000 + b"b" * 96
+    assert not files.extend_file(str(path), b"c")
+    assert path.stat().st_size == 4096
+
+
+def test_on_a_full_disk_no_part_of_a_write_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data)[:3]))
+    with pytest.raises(OSError, match="No space"):
+        files.extend_file(str(tmp_path / "old"), b"more than three")
+    with pytest.raises(OSError, match="No space"):
+        files.create_file(str(tmp_path / "new"), b"more than three", 0o600)
+    assert (tmp_path / "old").read_bytes() == b"old"
+    assert (tmp_path / "new").read_bytes() == b""
+
+
 def test_a_write_that_takes_a_part_only_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

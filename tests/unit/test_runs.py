@@ -54,6 +54,30 @@ def stamp(seconds: float) -> str:
     return f"run_{ids.stamp(seconds)}"
 
 
+# -- the record before the agent starts
+
+
+@pytest.mark.parametrize("filling", ["", "x" * 5000])
+def test_a_record_begins_without_pids_and_then_has_them(tmp_path: Path, filling: str) -> None:
+    run, lock = runs.allocate(str(tmp_path))
+    run.record = {"version": 1, "agent": "shell", "start_time": "now", "cwd": filling}
+    runs.begin_record(run)
+    assert runs.read(run.path).record == run.record
+    runs.extend_record(run, {"pid": 5, "pgid": 4})
+    os.close(lock)
+    assert runs.read(run.path).record == run.record
+    assert list(run.record) == ["version", "agent", "pid", "pgid", "start_time", "cwd"]
+
+
+def test_an_empty_record_is_one_that_is_still_to_come(tmp_path: Path) -> None:
+    run, lock = runs.allocate(str(tmp_path))
+    Path(run.file(runs.RECORD)).touch()
+    assert state_of(Path(run.path)).holder == "supervisor"
+    os.close(lock)
+    state = state_of(Path(run.path))
+    assert (state.status, state.reason) == (runs.FAILED, runs.NEVER_STARTED)
+
+
 # -- the true state
 
 
