@@ -11,7 +11,8 @@ A backend is one file of this folder with
 
 and, where they apply, CHOOSES_SESSION = True (the session id can be passed before
 the start), PREAMBLE = False (the prompt is to come without the toolkit's preamble),
-check_prompt(path) (UserError for one that it can do nothing with), executable(options) and token_variables(options) in place of the constants.
+check_prompt(path) (UserError for one that it can do nothing with), executable(options)
+and token_variables(options) in place of the constants.
 
 For bin/doctor, where they apply: SETTINGS (its own keys in config.yaml and the kinds of
 their values), VERSION (a pattern of what `--version` prints) with TRIED (the oldest and
