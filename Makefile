@@ -53,6 +53,22 @@ coverage: $(READY)  ## run all tests and print how much of lib/ they reach, in s
 bench:  ## measure against baselines of the same minute
 	@$(PYTHON) tests/bench/bench.py $(ARGS)
 
+SEED    ?=
+ROUNDS  ?=
+ROUND   ?=
+SECONDS ?=
+JOBS    ?=
+TORTURE := $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+           $(if $(ROUND),--round $(ROUND)) $(if $(SECONDS),--seconds $(SECONDS)) \
+           $(if $(JOBS),--jobs $(JOBS))
+.PHONY: torture
+torture:  ## kill at named points and at random, for 5 minutes; SEED= ROUNDS= ROUND= SECONDS= JOBS=
+	@$(PYTHON) tests/torture/torture.py $(TORTURE)
+
+.PHONY: mutations
+mutations: $(READY)  ## take out one step of the core after the other: a test must fail each time
+	@$(VENV)/bin/python tests/torture/mutations.py $(ARGS)
+
 .PHONY: clean
 clean:  ## remove the venv and caches; never runs/ or the bus
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache coverage build

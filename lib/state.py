@@ -142,8 +142,8 @@ class PlanState:
         while os.path.exists(aside):
             number += 1
             aside = f"{stem}.{number}.yaml"
+        files.remove(self.journal_path)  # first: without its YAML it might be taken for another's
         os.rename(self.path, aside)
-        files.remove(self.journal_path)
         self._close_journal()
         self.header, self.tasks = {}, {}
         return aside
@@ -208,13 +208,16 @@ class PlanState:
             raise
 
     def _begin_journal(self) -> None:
-        if self._journal < 0:
+        is_new = self._journal < 0
+        if is_new:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             self._journal = files.open_regular(self.journal_path, flags)
         # What is in it is in the YAML now, which a reader looks at again.
         os.ftruncate(self._journal, 0)
         self._journal_bytes = 0
         self._append(b'{"journal": %d}\n' % self._number)
+        if is_new:  # what is saved from here on hangs on its name, too
+            files.sync_folder(self.folder)
 
     def _close_journal(self) -> None:
         if self._journal >= 0:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.helpers import PYTHON, ROOT, wait_until
-from tests.plan_root import PlanRoot, sh
+from tests.plan_root import PlanRoot, Record, sh
 
 WAIT = "while [ ! -e gate ]; do sleep 0.05; done"
 
@@ -502,7 +502,7 @@ def test_shell_tasks_without_commands_are_all_found_before_anything_runs(root: P
 
 
 def test_an_agent_that_is_a_key_alone_is_missing_without_one(root: PlanRoot) -> None:
-    task = {"id": "a", "role": "r", "prompt": "Work."}
+    task: Record = {"id": "a", "role": "r", "prompt": "Work."}
     root.plan(task, roles={"r": {"agents": ["xai", "offline"]}})
 
     without = root.run("--dry-run")

@@ -9,6 +9,7 @@ import signal
 
 import pytest
 
+from tests.agent_runs import is_alive
 from tests.helpers import wait_until
 from tests.plan_root import PlanRoot, Record, sh
 
@@ -230,6 +231,27 @@ def test_a_guard_that_is_killed_takes_neither_the_agent_nor_its_exit_code_along(
     assert plan.wait(60) == 1
     assert root.attempts("a")[0]["exit_code"] == 7
     assert root.lines("ran") == ["a"]
+    root.assert_nothing_left()
+
+
+def test_the_repair_of_one_run_does_not_take_away_the_result_of_anothers_check(
+    root: PlanRoot,
+) -> None:
+    wait = "while [ ! -e gate ]; do sleep 0.05; done"
+    root.plan(sh("a", RAN, verify=[f"echo $$ >>checks; {wait}"]), sh("b", f"{RAN}; {wait}"))
+    plan = root.start()
+    wait_until(lambda: root.lines("checks") and len(root.lines("ran")) == 2, what="check and agent")
+    wait_until((root.runs / "b.pid").exists, what="the supervisor of b")
+    os.kill(plan.pid, signal.SIGSTOP)
+    os.kill(int((root.runs / "b.pid").read_text()), signal.SIGKILL)
+    (root.work / "gate").touch()
+    record = root.record("b")
+    ended = {int(root.lines("checks")[0]), int(str(record["pid"])), int(str(record["pgid"]))}
+    wait_until(lambda: not any(map(is_alive, ended)), what="the end of agent and check")
+    os.kill(plan.pid, signal.SIGCONT)
+
+    assert plan.wait(60) == 0
+    assert sorted(root.lines("ran")) == ["a", "b"]
     root.assert_nothing_left()
 
 
