@@ -243,6 +243,14 @@ def size(path: str) -> int:
         return 0
 
 
+def inode(path: str) -> int:
+    """The inode number behind a path; 0 when there is none."""
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return 0
+
+
 def try_lock(fd: int, shared: bool = False) -> bool:
     """Take the flock of an open file now, or say False.
 

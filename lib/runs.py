@@ -117,51 +117,74 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
     while True:
         path = os.path.join(runs_dir, ids.run_name(time.time(), os.getpid(), task))
         run = Run(path, {})
-        is_marked = False
+        mark = -1
         try:
-            is_marked = _mark(run)  # first: a folder without a mark would never be repaired
+            mark = _mark(run)  # first: a folder without a mark would never be repaired
             faults.point("run-marked")
-            os.mkdir(path, MODE)
-            faults.point("run-folder-made")
+            if mark >= 0:
+                os.mkdir(path, MODE)
+                faults.point("run-folder-made")
+                fd = files.open_lock(run.file(LOCK))
+                files.lock(fd, RUN_LOCK_SECONDS, f"the run {run.run_id}")
+                return run, fd
         except FileExistsError:
-            if is_marked:  # by this process alone: the run of that name has ended
-                unmark(run)
-            if time.monotonic() > limit:
-                raise UserError(
-                    f"cannot make a run folder: {path} is taken; is the clock standing still?"
-                ) from None
-            now = time.time()
-            time.sleep(int(now) + 1.001 - now)
-            continue
+            unmark(run)  # the run of that name has ended
         except OSError as error:
+            if mark >= 0:
+                unmark(run)
             raise UserError(
                 f"cannot make a run folder in {runs_dir}: {error.strerror}; "
                 "make it writable, or name another place with --runs-dir"
             ) from None
-        _mark(run)  # and again: a repair in between has found a mark without a folder
-        fd = files.open_lock(run.file(LOCK))
-        files.lock(fd, RUN_LOCK_SECONDS, f"the run {run.run_id}")
-        if not os.path.exists(run.file(RECORD)):
-            return run, fd
-        # A repair came between mkdir and lock, and wrote the folder off.  Lock and
-        # mark stay: it may have been killed at that, and the next one finishes it.
-        os.close(fd)
+        finally:
+            if mark >= 0:
+                os.close(mark)
+        if time.monotonic() > limit:
+            raise UserError(
+                f"cannot make a run folder: {path} is taken; is the clock standing still?"
+            )
+        now = time.time()
+        time.sleep(int(now) + 1.001 - now)
 
 
-def _mark(run: Run) -> bool:
+def _mark(run: Run) -> int:
     """Note in the runs folder that this run has not ended: repair need not read all others.
 
-    False where that was noted already.
+    Returns a descriptor that holds the flock of the note, -1 where there is
+    one already.  As long as that is held, the run is being made: no repair
+    writes it off, or takes the note away because the folder is not there yet.
     """
     path = _mark_path(run)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        return False
+        return -1
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), MODE, exist_ok=True)
         return _mark(run)
-    return True
+    files.lock(fd, RUN_LOCK_SECONDS, f"the run {run.run_id}")
+    if files.inode(path) == os.fstat(fd).st_ino:
+        return fd
+    os.close(fd)  # a repair was quicker, and has removed it
+    return _mark(run)
+
+
+def is_being_made(run: Run) -> bool:
+    """True while some process is making the folder of this run."""
+    return files.is_locked(_mark_path(run))
+
+
+def remove_stale_mark(run: Run) -> None:
+    """Take away the note of a run that has no folder, and that nobody is making."""
+    try:
+        fd = files.open_regular(_mark_path(run), os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        if files.try_lock(fd) and not os.path.isdir(run.path):
+            unmark(run)
+    finally:
+        os.close(fd)
 
 
 def _mark_path(run: Run) -> str:
@@ -391,7 +414,7 @@ def state(run: Run) -> State:
         return State(recorded, code if isinstance(code, int) else None, run.text("error_summary"))
     if run.problem:
         return State(UNKNOWN, None, run.problem)
-    if is_held(run):
+    if is_held(run) or (not run.record and is_being_made(run)):
         return State(RUNNING, None, "", "supervisor")
     if not run.record:
         return State(FAILED, None, NEVER_STARTED, ended_unrecorded=True)

@@ -430,7 +430,8 @@ class Scheduler:
             fd = self.spawner.start(unit.path, lock, self._order(unit, request=request.as_dict()))
         except OSError as error:  # no descriptor, no memory: nothing was begun
             supervisor.repair(unit.path)
-            self._forget_attempt(unit, f"its supervisor could not be started: {error.strerror}")
+            unit.run = runs.read(unit.path)
+            self._misfire(unit, f"its supervisor could not be started: {error.strerror}")
             return
         self._watch_run(unit, fd)
         faults.point("attempt-spawned")
@@ -512,8 +513,8 @@ class Scheduler:
         if now.status == runs.UNKNOWN:  # it may well run elsewhere: a person has to look
             self._end_attempt(unit, now.reason, may_retry=False)
         elif now.status != runs.COMPLETED:
-            if now.reason == runs.NEVER_STARTED and unit.misfires < MISFIRES:
-                self._forget_attempt(unit, "its supervisor ended before it could")
+            if now.reason == runs.NEVER_STARTED:
+                self._misfire(unit, "its supervisor ended before it could", now.reason)
             else:
                 self._end_attempt(unit, now.reason or "failed")
         elif unit.task.verify:
@@ -534,8 +535,15 @@ class Scheduler:
         if check.ended:
             self._end_attempt(unit, check.reason or verify.unmet_expectation(unit.task, check.run))
 
+    def _misfire(self, unit: Unit, why: str, reason: str = "") -> None:
+        """An attempt whose agent never ran does not count, unless that goes on and on."""
+        if unit.misfires < MISFIRES:
+            self._forget_attempt(unit, why)
+        else:
+            self._end_attempt(unit, reason or why)
+
     def _forget_attempt(self, unit: Unit, why: str) -> None:
-        """An attempt whose agent never ran does not count: it goes back in the queue."""
+        """Put it back in the queue as if it had not been tried."""
         self._attempts(unit.task.id).remove(self._attempt(unit))
         self.announcer.tell_of(events.RETRIED, unit, f"not begun {unit.name}: {why}")
         self._free(unit)

@@ -836,6 +836,8 @@ def repair(path: str) -> bool:
             _complete_marks(run)
             return True
         if "version" not in run.record:  # none yet, or only what cwd.txt tells
+            if runs.is_being_made(run):
+                return False
             run.record = {**_unused_record(run), **run.record}
         if runs.agent_lives(run) or runs.guard_lives(run):
             return False
@@ -911,7 +913,7 @@ def _repair_marked(run: runs.Run) -> bool:
     """Repair one of many: what is wrong with it must not keep the others from it."""
     try:
         if not os.path.isdir(run.path):
-            runs.unmark(run)  # somebody removed the folder
+            runs.remove_stale_mark(run)  # of a folder that somebody removed, or nobody made
             return False
         return repair(run.path)
     except (UserError, OSError) as error:

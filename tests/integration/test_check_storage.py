@@ -72,7 +72,7 @@ def test_a_run_under_way_is_clean_and_counted_as_live(place: Place, portable: bo
     assert check(place.root, env=env)[0] == 0
 
 
-@pytest.mark.parametrize("point", ["locked", "run-recorded", "run-agent-ended", "run-ended"])
+@pytest.mark.parametrize("point", ["locked:2", "run-recorded", "run-agent-ended", "run-ended"])
 def test_the_rest_of_a_crash_is_to_be_repaired_and_is_clean_afterwards(
     place: Place, point: str
 ) -> None:
@@ -111,24 +111,28 @@ def test_a_repair_that_is_killed_too_is_made_good_by_the_next(
     assert check(place.root)[0] == 0
 
 
-@pytest.mark.parametrize("fault", ["", "kill:run-ended", "kill:run-announced", "kill:run-unlocked"])
-def test_a_folder_that_is_written_off_while_it_is_allocated_is_settled_all_the_same(
-    place: Place, fault: str
+@pytest.mark.parametrize("point", ["locked", "run-marked", "run-folder-made", "locked:2"])
+@pytest.mark.parametrize("end", ["goes on", "is killed"])
+def test_who_makes_a_run_is_not_disturbed_by_repairs_and_not_forgotten_when_killed(
+    place: Place, point: str, end: str
 ) -> None:
     place.script("true")
-    process = place.popen(
-        "shell", ".", "prompt.md", env={"CONDUCTOR_FAULT": "stop:run-folder-made"}
-    )
+    process = place.popen("shell", ".", "prompt.md", env={"CONDUCTOR_FAULT": f"stop:{point}"})
     os.waitpid(process.pid, os.WUNTRACED)
-    [first] = place.all_runs()
-    place.run("shell", ".", "prompt.md", env={"CONDUCTOR_FAULT": fault} if fault else {})
-    assert (Path(first.path) / "run-info.yaml").exists(), "it was not written off"
-    kill(process.pid, signal.SIGCONT)
+    for _ in range(2):  # each begins with a repair of what is there
+        assert place.run("shell", ".", "prompt.md").returncode == 0
+    kill(process.pid, signal.SIGCONT if end == "goes on" else signal.SIGKILL)
     out, _ = process.communicate(timeout=60)
 
-    assert process.returncode == 0
-    assert b"RUN_ID=" + first.run_id.encode() not in out
+    runs_made = 2
+    if end == "goes on":
+        assert process.returncode == 0
+        assert b"RUN_ID=" in out
+        runs_made = 3
+    elif point in ("run-folder-made", "locked:2"):
+        runs_made = 3  # and one that was never started
     place.act()
+    assert len([run for run in place.all_runs() if run.text("task_id") != "act"]) == runs_made
     assert check(place.root)[0] == 0
 
 

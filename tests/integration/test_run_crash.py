@@ -24,7 +24,7 @@ from tests.agent_runs import (
 from tests.helpers import ROOT, wait_until
 
 BEFORE_THE_AGENT = [
-    "locked", "run-allocated", "create-opened", "create-written", "run-recorded",
+    "locked:2", "run-allocated", "create-opened", "create-written", "run-recorded",
     "run-before-spawn", "run-spawned", "run-pid-known", "extend-written",
 ]  # fmt: skip
 AFTER_ITS_START = [
