@@ -56,6 +56,10 @@ class Printer:
         self._rows = 0  # of the screen at the last frame
         self._has_spilled = False  # lines of a block were pushed out at the top
 
+    def tell_dropped(self, count: int) -> str:
+        """The line that stands for lines which were too many; a view may have its own."""
+        return f"… {count} lines are not shown here: this was too slow"
+
     # -- for whoever tells
 
     def say(self, text: str, colour: str = "") -> None:
@@ -123,7 +127,7 @@ class Printer:
                 if self._dead or not (text or block is not None):
                     return
                 if self._dropped:
-                    text += f"… {self._dropped} lines are not shown here: this was too slow\n"
+                    text += self.tell_dropped(self._dropped) + "\n"
                 self._text, self._characters, self._dropped = [], 0, 0
                 self._block = None
             try:

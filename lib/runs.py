@@ -124,14 +124,12 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
             if mark >= 0:
                 os.mkdir(path, MODE)
                 faults.point("run-folder-made")
-                fd = files.open_lock(run.file(LOCK))
-                files.lock(fd, RUN_LOCK_SECONDS, f"the run {run.run_id}")
-                return run, fd
+                return run, _lock_new(run)
         except FileExistsError:
             unmark(run)  # the run of that name has ended
         except OSError as error:
             if mark >= 0:
-                unmark(run)
+                discard(run)
             raise UserError(
                 f"cannot make a run folder in {runs_dir}: {error.strerror}; "
                 "make it writable, or name another place with --runs-dir"
@@ -145,6 +143,16 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
             )
         now = time.time()
         time.sleep(int(now) + 1.001 - now)
+
+
+def _lock_new(run: Run) -> int:
+    fd = files.open_lock(run.file(LOCK))
+    try:
+        files.lock(fd, RUN_LOCK_SECONDS, f"the run {run.run_id}")
+    except UserError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _mark(run: Run) -> int:
@@ -162,7 +170,11 @@ def _mark(run: Run) -> int:
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), MODE, exist_ok=True)
         return _mark(run)
-    files.lock(fd, RUN_LOCK_SECONDS, f"the run {run.run_id}")
+    try:
+        files.lock(fd, RUN_LOCK_SECONDS, f"the run {run.run_id}")
+    except UserError:
+        os.close(fd)
+        raise
     if files.inode(path) == os.fstat(fd).st_ino:
         return fd
     os.close(fd)  # a repair was quicker, and has removed it

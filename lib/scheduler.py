@@ -50,7 +50,6 @@ RETRY_SECONDS = 1.0  # before the first retry; doubled for each further one
 RETRY_LIMIT_SECONDS = 60.0
 MISFIRES = 5  # times that a supervisor may end before its agent began, uncounted as attempts
 FIGURES = ("input_tokens", "output_tokens", "cost_usd")  # of a run that the state repeats
-STOPPED_BY = "stopped by "  # how a run says that somebody ended it, not its own failure
 STOP_PATIENCE_SECONDS = 20.0  # beyond the grace, before a supervisor that will not end is killed
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -153,7 +152,7 @@ class Scheduler:
         for unit in list(self.active.values()):
             if unit.check is not None:
                 self._watch_check(unit)
-            elif unit.held and not files.is_locked(os.path.join(unit.path, runs.LOCK)):
+            elif unit.held and time.monotonic() >= unit.retry_at and not _is_locked(unit):
                 self._on_end(unit)
         now = time.monotonic()
         if self._stop_deadline and now > self._stop_deadline:
@@ -167,6 +166,8 @@ class Scheduler:
         self._next_tick = now + VIEW_SECONDS
         # One that had not recorded itself yet has missed the first signal.
         self._stop([u for u in self.active.values() if self.stopping or u.stop_reason])
+        if self._hold.reason:
+            self._is_held()  # also while nothing is ready: it may have room again by now
         if self._save():
             try:
                 self.state.settle()
@@ -224,8 +225,10 @@ class Scheduler:
     def _begin(self) -> None:
         """Take over what an earlier start left, and find what can start now."""
         supervisor.repair_all(self.settings.runs_dir)
-        for task_id in self.plan.tasks:
-            if task_id in self.board.scope:
+        for task_id, entry in self.state.tasks.items():
+            # What is not of this start and runs all the same holds its slot and its `exclusive`.
+            is_open = any(attempt.get("result") == "running" for attempt in entry.attempts)
+            if task_id in self.board.scope or is_open:
                 self._recover(task_id)
         # A task that one recovered success released may itself have been recovered after that.
         self.ready = {n: u for n, u in self.ready.items() if not (u.is_active or u.outcome)}
@@ -277,12 +280,19 @@ class Scheduler:
 
     def _adopt(self, unit: Unit) -> None:
         """Give a supervisor to a run whose own was killed."""
-        lock = files.open_lock(os.path.join(unit.path, runs.LOCK))
-        if not files.try_lock(lock):
-            os.close(lock)
-            unit.held = True  # somebody else was quicker
+        unit.held = True  # by somebody who was quicker, or until it can be tried again
+        unit.retry_at = time.monotonic() + RETRY_SECONDS
+        try:
+            lock = files.open_lock(os.path.join(unit.path, runs.LOCK))
+            if not files.try_lock(lock):
+                os.close(lock)
+                return
+            fd = self.spawner.start(unit.path, lock, self._order(unit, adopt=True))
+        except OSError as error:
+            text = f"{unit.name}: it cannot be taken over yet: {error.strerror}"
+            self.announcer.tell_of(events.WARNING, unit, text)
             return
-        self._watch_run(unit, self.spawner.start(unit.path, lock, self._order(unit, adopt=True)))
+        self._watch_run(unit, fd)
 
     # -- starting ---------------------------------------------------------------
 
@@ -408,8 +418,16 @@ class Scheduler:
                 if unit not in running:
                     unit.outcome = unit.outcome or state.FAILED
             if not running and self._is_open(task.id):
-                self._queue(self.board.fail(task.id, why))
+                self._fail_unstarted(task.id, why)
             self._stop(running)
+        self._stop_deadline = self._stop_limit()
+
+    def _fail_unstarted(self, task_id: str, why: str) -> None:
+        """A task that fails without a run of its own to tell of it."""
+        self.announcer.post("ERROR", f"ERROR task={task_id} agent=none exit=-1: {why}", task_id)
+        self.announcer.note_blocker(task_id, "none", why, None)
+        self.announcer.tell(events.FAILED, f"FAILED    {task_id}: {why}", task=task_id, why=why)
+        self._settle(task_id, why)
 
     def _is_open(self, task_id: str) -> bool:
         return task_id in self.board.scope and self.state.tasks[task_id].state not in state.ENDED
@@ -422,15 +440,13 @@ class Scheduler:
             request = self._request(unit, attempt, mine)
         except (UserError, OSError) as error:  # its prompt has vanished or was spoilt
             os.close(lock)
-            supervisor.repair(unit.path)
-            unit.run = runs.read(unit.path)
+            self._write_off(unit)
             self._end_attempt(unit, str(error))
             return
         try:
             fd = self.spawner.start(unit.path, lock, self._order(unit, request=request.as_dict()))
         except OSError as error:  # no descriptor, no memory: nothing was begun
-            supervisor.repair(unit.path)
-            unit.run = runs.read(unit.path)
+            self._write_off(unit)
             self._misfire(unit, f"its supervisor could not be started: {error.strerror}")
             return
         self._watch_run(unit, fd)
@@ -438,6 +454,15 @@ class Scheduler:
         number = f", attempt {len(mine)}" if len(mine) > 1 else ""
         text = f"started   {unit.name} ({unit.agent}{number})"
         self.announcer.tell_of(events.STARTED, unit, text, attempt=len(mine))
+
+    def _write_off(self, unit: Unit) -> None:
+        """Record the run of an attempt that could not be started; on a full disk the next start does."""
+        try:
+            supervisor.repair(unit.path)
+        except (UserError, OSError) as error:
+            text = f"{unit.name}: its end cannot be recorded yet: {error}"
+            self.announcer.tell_of(events.WARNING, unit, text)
+        unit.run = runs.read(unit.path)
 
     def _request(self, unit: Unit, attempt: Attempt, mine: list[str]) -> runner.Request:
         task = unit.task
@@ -470,7 +495,7 @@ class Scheduler:
         return os.path.join(self.settings.runs_dir, f"{unit.name}.pid")
 
     def _watch_run(self, unit: Unit, fd: int) -> None:
-        unit.fd, unit.held = fd, False
+        unit.fd, unit.held, unit.told = fd, False, False
         self._by_fd[fd] = unit
         self._poller.register(fd, select.POLLIN | select.POLLHUP)
 
@@ -486,16 +511,19 @@ class Scheduler:
         run = runs.read(unit.path)
         now = runs.state(run)
         if now.holder == "agent":
-            text = f"{unit.name}: its agent lives without a supervisor: taken over"
-            self.announcer.tell_of(events.TAKEN_OVER, unit, text)
+            if not unit.held:
+                text = f"{unit.name}: its agent lives without a supervisor: taken over"
+                self.announcer.tell_of(events.TAKEN_OVER, unit, text)
             self._adopt(unit)
             return
         if not now.holder and (now.ended_unrecorded or os.path.exists(run.file(runs.LOCK))):
             try:
                 supervisor.repair(run.path)
             except (UserError, OSError) as error:  # a full disk: looked at again until it is not
-                text = f"{unit.name}: its end cannot be recorded yet: {error}"
-                self.announcer.tell_of(events.WARNING, unit, text)
+                if not unit.held:
+                    text = f"{unit.name}: its end cannot be recorded yet: {error}"
+                    self.announcer.tell_of(events.WARNING, unit, text)
+                unit.retry_at = time.monotonic() + RETRY_SECONDS
             run = runs.read(run.path)
             now = runs.state(run)
         # Whoever else holds it, or repairs it at this moment, will be done with it.
@@ -537,7 +565,7 @@ class Scheduler:
 
     def _misfire(self, unit: Unit, why: str, reason: str = "") -> None:
         """An attempt whose agent never ran does not count, unless that goes on and on."""
-        if unit.misfires < MISFIRES:
+        if unit.misfires < MISFIRES and not unit.stop_reason:
             self._forget_attempt(unit, why)
         else:
             self._end_attempt(unit, reason or why)
@@ -563,12 +591,18 @@ class Scheduler:
         why = redact.one_line(unit.stop_reason or reason)
         attempt["why"] = why
         unit.failures += 1
-        if self.stopping:  # stopped, not failed: the next start tries it again
+        if self.stopping and not unit.stop_reason:  # stopped, not failed: the next start tries it again
             self.announcer.tell_of(events.STOPPED, unit, f"stopped   {unit.name}")
             self._free(unit)
             self._set_idle(unit.task.id, f"stopped: {self.stopping}")
             return
-        is_unwanted = unit.stop_reason or why.startswith(STOPPED_BY)  # by a person
+        if unit.task.id not in self.board.scope:  # left by an earlier start, and not of this one
+            text = f"failed    {unit.name}: {why}; it is not of this start, the next one tries it"
+            self.announcer.tell_of(events.RETRIED, unit, text, why=why)
+            self._free(unit)
+            self._set_idle(unit.task.id, f"tried again after: {why}")
+            return
+        is_unwanted = unit.stop_reason or run.record.get("stopped") is True  # by a person
         is_over = is_unwanted or not may_retry
         is_retried = not is_over and unit.failures <= unit.task.retries
         is_handed_over = not is_over and not is_retried and bool(unit.next_agent)
@@ -651,6 +685,10 @@ class Scheduler:
             reason = self._judge_review(task_id)
         elif units[0].outcome == state.FAILED:
             reason = entry.why or "failed"
+        self._settle(task_id, reason)
+
+    def _settle(self, task_id: str, reason: str) -> None:
+        """Note that a task is done, or why it has failed, and what follows from that."""
         if not reason:
             self._queue(self.board.succeed(task_id))
             faults.point("task-done")
@@ -730,6 +768,8 @@ class Scheduler:
         """End supervisors that do not stop their runs; those that take over are told to."""
         self._stop_deadline = self._stop_limit()
         for unit in self.active.values():
+            if not (self.stopping or unit.stop_reason):
+                continue
             if _signal_supervisor(unit.path, procs.SIGKILL):
                 text = f"{unit.name}: its supervisor did not stop it in time, and was killed"
                 self.announcer.tell_of(events.WARNING, unit, text)
@@ -767,6 +807,10 @@ class Scheduler:
         counts = {"done": done, "failed": failed, "not_run": rest, "exit_code": code}
         self.announcer.declare("FACT", events.PLAN_ENDED, text, **counts)
         return code
+
+
+def _is_locked(unit: Unit) -> bool:
+    return files.is_locked(os.path.join(unit.path, runs.LOCK))
 
 
 def _signal_supervisor(path: str, number: int) -> bool:

@@ -34,6 +34,7 @@ from lib.errors import UserError
 PROCESS_NAME = "conductor-supervisor"  # what `ps` and `pgrep -f` show
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from lib.spawner import main; main()"
 _LENGTH_BYTES = 8
+SEND_SECONDS = 10.0  # for an order, to a supervisor or spawner that may be stopped
 RUNS_EACH = 100  # runs of one supervisor at most: what a run leaves in its memory goes with it
 
 
@@ -60,9 +61,16 @@ class Spawner:
         runs already.  Returns a descriptor that reports end of file when the
         run has no supervisor any more, however that came.
         """
-        read_end, write_end = os.pipe()
+        try:
+            read_end, write_end = os.pipe()
+        except OSError:
+            os.close(lock)
+            raise
         try:
             self._give({"run": path, **order}, [lock, write_end])
+        except BaseException:
+            os.close(read_end)
+            raise
         finally:
             os.close(write_end)
             os.close(lock)
@@ -101,6 +109,7 @@ class Spawner:
     def _fork(self, type_name: str) -> socket.socket:
         """The socket of a new supervisor."""
         ours, theirs = socket.socketpair()
+        ours.settimeout(SEND_SECONDS)
         request = marshal.dumps({"type": type_name})
         try:
             self._ask_spawner(request, theirs)
@@ -136,6 +145,7 @@ class Spawner:
             setsigdef=procs.RESET_SIGNALS,
         )
         theirs.close()
+        ours.settimeout(SEND_SECONDS)
         return ours
 
     def close(self) -> None:
@@ -215,6 +225,8 @@ def _receive(connection: socket.socket, count: int) -> tuple[dict[str, object] |
     """A message and its `count` descriptors; None when the other end is closed."""
     try:
         header, descriptors, _, _ = socket.recv_fds(connection, _LENGTH_BYTES, count)
+        for descriptor in descriptors:  # they come without close-on-exec: no agent may have them
+            os.set_inheritable(descriptor, False)
         while header and len(header) < _LENGTH_BYTES:
             header += connection.recv(_LENGTH_BYTES - len(header)) or b"\0" * _LENGTH_BYTES
         if not header:
@@ -256,8 +268,6 @@ def _serve(connection: socket.socket) -> None:
         if order is None:
             return
         lock, done = descriptors
-        os.set_inheritable(lock, False)
-        os.set_inheritable(done, False)
         run = runs.Run(str(order["run"]), {})
         if not (_supervise(run, lock, order, inherited) and supervisor.let_go(run)):
             return

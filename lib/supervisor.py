@@ -479,6 +479,8 @@ class Supervisor:
             self.run.record["recovered"] = True
         if self.stop_reason and status == runs.FAILED:
             reason = self.stop_reason
+            if self.stop_code > EXIT_SIGNAL:  # by a person, or for one: no failure of its own
+                self.run.record["stopped"] = True
         if reason == runs.SUPERVISOR_LOST and not runs.was_started(self.run):
             reason = runs.NEVER_STARTED  # taken over while its guard was giving up
         self._write_when_possible(code, status, reason)
@@ -498,10 +500,11 @@ class Supervisor:
                 self._record_end(code, status, reason)
             except OSError as error:
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-                if full and time.monotonic() < limit:
+                is_own = self.guard_status is not None  # a repair makes nobody wait
+                if full and is_own and time.monotonic() < limit:
                     time.sleep(0.5)
                     continue
-                if self.guard_status is None:
+                if not is_own:
                     raise  # this is a repair: whoever began it tells
                 text = f"its end cannot be recorded: {error}; mend that, then run any command again"
                 self.run.record["error_summary"] = redact.one_line(text)
@@ -991,7 +994,13 @@ def signal_supervisor(path: str, process: procs.Process, number: int) -> bool:
     except OSError:
         return False
     try:
-        if not files.try_lock(folder, shared=True) or runs.read(path).text("status") in _ENDED:
+        try:
+            # Refused while its supervisor lets go of it, which it does only after the
+            # record has ended, or where an agent holds it: then nobody goes on to another.
+            files.try_lock(folder, shared=True)
+        except OSError:
+            pass  # no locks on folders here: nobody can let go, either
+        if runs.read(path).text("status") in _ENDED:
             return False
         sent = procs.send(process, number)
         procs.send(process, procs.SIGCONT)  # one that is stopped takes it only then

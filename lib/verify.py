@@ -130,7 +130,7 @@ class Check:
         for pid, start, path in runs.children(self.run):
             process = procs.look_up(pid)
             if path not in self._child_runs and process is not None and process.start == start:
-                procs.send(process, procs.SIGTERM)
+                supervisor.signal_supervisor(path, process, procs.SIGTERM)
 
     def _clean(self, group: int = 0) -> None:
         """End every process of the check; child runs, the agent's too, have supervisors for that."""

@@ -72,8 +72,16 @@ class View:
             self._log = -1
 
 
+class _JsonPrinter(Printer):
+    def tell_dropped(self, count: int) -> str:
+        return Event(events.NOTE, super().tell_dropped(count), dropped=count).as_json()
+
+
 class JsonView(View):
     """Events as JSON objects, one a line; no other text."""
+
+    def __init__(self, log_path: str = "", printer: Printer | None = None) -> None:
+        super().__init__(log_path, printer or _JsonPrinter(STDOUT))
 
     def _show(self, event: Event, line: str) -> None:
         self.printer.say(event.as_json())

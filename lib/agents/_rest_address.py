@@ -51,6 +51,7 @@ def _split(url: str) -> urllib.parse.SplitResult | None:
     try:
         parts = urllib.parse.urlsplit(url)
         _ = parts.port  # ValueError where it is no number
+        (parts.hostname or "").encode("idna")  # UnicodeError, a ValueError, for an empty label
     except ValueError:
         return None
     return parts if parts.scheme in ("https", "http") and parts.hostname else None

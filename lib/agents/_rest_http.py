@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 TRIES = 5
+QUICK_SECONDS = 5.0  # in which a connection that ends was refused, and nothing was begun
 MAX_WAIT_SECONDS = 300.0  # in all, between tries
 MAX_PAUSE_SECONDS = 32.0  # where the service tells none
 ERROR_BYTES = 64 << 10
@@ -80,15 +81,17 @@ class Request:
         self.close()
         self._connection = connection = _rest_address.connection_to(self.address)
         is_connected = False  # a TLS that is not shaken hands on is no connection
+        asked = time.monotonic()
         try:
             connection.connect()
-            is_connected = True
+            is_connected, asked = True, time.monotonic()
             connection.sock.settimeout(self.silence_seconds)
             response = self._ask(connection, data)
         except ssl.SSLCertVerificationError as error:
             raise self._distrust(error) from None
         except (OSError, http.client.HTTPException) as error:
-            raise self._no_response(error, is_connected=is_connected) from None
+            is_late = is_connected and time.monotonic() - asked > QUICK_SECONDS
+            raise self._no_response(error, is_connected=is_connected, is_late=is_late) from None
         if response.status == http.HTTPStatus.OK:
             return response
         raise self._refusal(response)
@@ -111,9 +114,12 @@ class Request:
             pass  # it may have answered before it closed: too large a prompt, say
         return connection.getresponse()
 
-    def _no_response(self, error: Exception, *, is_connected: bool) -> Exception:
+    def _no_response(self, error: Exception, *, is_connected: bool, is_late: bool) -> Exception:
         if is_connected and isinstance(error, TimeoutError):
             return self.silence()
+        if is_late and isinstance(error, OSError):  # it may be at work on it, and be paid for it
+            what = f"{self.address.place} closed the connection without an answer"
+            return UserError(f"{what}: {_reason(error)}; it may have been at work: start it again")
         if isinstance(error, OSError):
             what = f"no connection to {self.address.place}: {_reason(error)}"
             return _BusyError(what, "check the network, HTTPS_PROXY and base_url")

@@ -371,7 +371,9 @@ def _refuse_missing(
     names = dict.fromkeys(agent for item in problems for agent in item.agents)
     for name in names:
         type_name = str(configuration.entry(name).get("type") or name)
-        lines.append(f"to install {name}: {agents.load(type_name).INSTALL}")
+        backend = agents.load(type_name)
+        verb = "install" if backend.EXECUTABLE else "use"
+        lines.append(f"to {verb} {name}: {backend.INSTALL}")
     lines.append("or rehearse the whole plan without any: --agent offline")
     raise UserError("\n".join(lines), EXIT_PREFLIGHT)
 

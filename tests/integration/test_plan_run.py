@@ -786,8 +786,9 @@ def test_in_a_pipe_every_line_of_progress_is_plain_and_stamped(root: PlanRoot) -
     progress = done.stdout.split("\n\n")[0].split("\n")
     assert "\x1b" not in done.stdout
     assert all(line[2] == line[5] == ":" and line[8] == " " for line in progress)
-    log = (root.runs / "p" / "plan.log").read_text().split("\n")[:-1]
-    assert [line[11:] for line in log] == progress
+    log = (root.runs / "p" / "plan.log").read_text().split("\n\n")
+    assert [line[11:] for line in log[0].split("\n")] == progress
+    assert log[1:] == done.stdout.split("\n\n")[1:]  # the table, for who closed the terminal
 
 
 # -- names and nesting
