@@ -35,16 +35,17 @@ def follow(
 
     In a terminal that is the live view, else the lines of plan.log; with
     `json` one object for each change of a task or of the header, which
-    docs/events.md describes.  At the end comes what `summarize` says.  1 when
-    nobody runs the plan, or its process died; 130 after Ctrl-C.  UserError
-    when it was never started, or its state is damaged.
+    docs/events.md describes.  At the end comes what `summarize` says.  Of a plan
+    that nobody runs it tells how it ended.  1 when the process that ran it
+    died; 130 after Ctrl-C.  UserError when it was never started, or its state
+    is damaged.
     """
     seen = situation.look(plan, runs_dir)
     display = view.make(json=json)
     try:
         if not seen.is_run:
             display.event(_note(f"nobody runs this plan now: {_last_outcome(seen)}", seen))
-            return EXIT_FAILED
+            return _recorded_code(seen)
         seen = _watch(seen, display, as_json=json)
         return _tell_end(seen, display, summarize)
     except KeyboardInterrupt:
@@ -70,12 +71,17 @@ def _watch(seen: Situation, display: view.View, *, as_json: bool) -> Situation:
 
 
 def _tell_end(seen: Situation, display: view.View, summarize: Callable[[Situation], str]) -> int:
-    code = seen.header.get("exit_code")
-    if not (seen.text("ended") and isinstance(code, int)):
+    if not seen.text("ended"):
         display.event(_note(GONE, seen))
-        return EXIT_FAILED
-    display.text("\n" + summarize(seen))
-    return code
+    elif isinstance(display, view.LiveView):  # else it came with the lines of plan.log
+        display.text("\n" + summarize(seen))
+    return _recorded_code(seen)
+
+
+def _recorded_code(seen: Situation) -> int:
+    """The exit code that the plan ended with; 1 where its process did not come to that."""
+    code = seen.header.get("exit_code")
+    return code if seen.text("ended") and isinstance(code, int) else EXIT_FAILED
 
 
 def _note(text: str, seen: Situation) -> Event:

@@ -105,6 +105,10 @@ class Values:
     def flag(self, name: str) -> bool:
         return self.__dict__[name] is True
 
+    def is_given(self, name: str) -> bool:
+        """Whether the option was on the command line; for those without a default."""
+        return self.__dict__[name] not in (None, False, [])
+
     def items(self, name: str) -> list[str]:
         value = self.__dict__[name]
         return [str(item) for item in value] if isinstance(value, list) else []
@@ -177,6 +181,8 @@ def _suggestion(name: str, by_name: dict[str, Option]) -> str:
 
 
 def _convert(option: Option, name: str, text: str) -> object:
+    if not text:  # an unset variable of the caller, not a wish for the default
+        raise UsageError(f"{name} has an empty value; give one, or leave {name} out")
     try:
         if option.kind == "int":
             return int(text)

@@ -155,6 +155,8 @@ def _token(name: str, entry: Mapping[str, object], place: str, folder: str) -> s
         raise UserError(
             f"{place}: token of agent {name} is read as a number or the like; put it in quotes"
         )
+    if written:
+        redact.add_tokens([written])  # also where the variable overrides it
     token = os.environ.get(_token_variable(name))
     if token:
         return token

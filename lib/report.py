@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from lib import blockers, redact, state
 from lib.plan import Plan, critical_path, waves
@@ -16,9 +16,13 @@ _COUNTED = (state.DONE, state.FAILED, state.BLOCKED, state.PENDING, state.RUNNIN
 
 
 def schedule(
-    plan: Plan, assigned: dict[str, tuple[str, ...]], done: set[str], max_parallel: int
+    plan: Plan,
+    assigned: dict[str, tuple[str, ...]],
+    done: Collection[str],
+    scope: Collection[str],
+    max_parallel: int,
 ) -> str:
-    """What `--dry-run` shows: stages, waves, agents, critical path."""
+    """What `--dry-run` shows: stages, waves, agents, critical path; what is not of this start."""
     by_wave = waves(plan)
     wave_of = {task_id: n for n, wave in enumerate(by_wave, 1) for task_id in wave}
     lines = [f"plan {plan.project}: {plan.title}", f"file {plan.path}"]
@@ -32,6 +36,7 @@ def schedule(
             who = " + ".join(names) if quorum else names[0]
             needs = f"after {', '.join(task.depends_on)}" if task.depends_on else ""
             status = "done" if task.id in done else f"wave {wave_of[task.id]}"
+            status = status if task.id in scope or task.id in done else "not now"
             rows.append([status, task.id, task.role or "", who, needs])
         lines += [f"  {line}" for line in table(rows)]
     path = critical_path(plan)
@@ -46,7 +51,11 @@ def schedule(
 
 
 def schedule_fields(
-    plan: Plan, assigned: dict[str, tuple[str, ...]], done: set[str], max_parallel: int
+    plan: Plan,
+    assigned: dict[str, tuple[str, ...]],
+    done: Collection[str],
+    scope: Collection[str],
+    max_parallel: int,
 ) -> dict[str, object]:
     """The same for scripts: JSON values."""
     wave_of = {task_id: n for n, wave in enumerate(waves(plan), 1) for task_id in wave}
@@ -60,6 +69,7 @@ def schedule_fields(
                     "id": task.id,
                     "wave": wave_of[task.id],
                     "done": task.id in done,
+                    "chosen": task.id in scope,
                     "role": task.role,
                     "agents": list(assigned.get(task.id, ())),
                     "quorum": plan.quorum_of(task),

@@ -524,6 +524,10 @@ class Scheduler:
                     text = f"{unit.name}: its end cannot be recorded yet: {error}"
                     self.announcer.tell_of(events.WARNING, unit, text)
                 unit.retry_at = time.monotonic() + RETRY_SECONDS
+                if self.stopping:  # the next start records it
+                    self._free(unit)
+                    self._set_idle(unit.task.id, "its end cannot be recorded yet")
+                    return
             run = runs.read(run.path)
             now = runs.state(run)
         # Whoever else holds it, or repairs it at this moment, will be done with it.
@@ -591,7 +595,9 @@ class Scheduler:
         why = redact.one_line(unit.stop_reason or reason)
         attempt["why"] = why
         unit.failures += 1
-        if self.stopping and not unit.stop_reason:  # stopped, not failed: the next start tries it again
+        if (
+            self.stopping and not unit.stop_reason
+        ):  # stopped, not failed: the next start tries it again
             self.announcer.tell_of(events.STOPPED, unit, f"stopped   {unit.name}")
             self._free(unit)
             self._set_idle(unit.task.id, f"stopped: {self.stopping}")

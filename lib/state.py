@@ -35,6 +35,7 @@ DONE, FAILED, SKIPPED = "done", "failed", "skipped"
 ENDED = (DONE, FAILED, SKIPPED, BLOCKED)
 
 SMALL_BYTES = 256 * 1024  # a state up to that size is replaced whole at every `settle`
+_MAX_BYTES = 1 << 30
 _LARGE_BYTES = 64 * 1024  # from where on importing json pays when a state is read
 READ_TRIES = 100  # of a reader whose files are replaced under its hands
 _CURE = "mend it, or start over with --fresh (finished runs stay in the runs folder)"
@@ -135,7 +136,7 @@ class PlanState:
         try:
             self.load()
             self.replace()  # with what only the journal says
-        except UserError:
+        except (UserError, OSError):
             pass  # a damaged one is kept as it is
         stem = os.path.join(self.folder, f"PLAN-STATE.{ids.stamp(os.stat(self.path).st_mtime)}")
         aside, number = f"{stem}.yaml", 1
@@ -255,7 +256,7 @@ def _read(path: str) -> tuple[dict[str, object], dict[str, TaskState], int]:
 
 
 def _read_yaml(path: str) -> tuple[dict[str, object], dict[str, TaskState]]:
-    text = files.read_text(path)
+    text = _text_of(path)
     try:
         data = _read_lines(text, path) if len(text) > _LARGE_BYTES else None
         if data is None:
@@ -266,6 +267,16 @@ def _read_yaml(path: str) -> tuple[dict[str, object], dict[str, TaskState]]:
     if not isinstance(tasks, dict) or data.get("complete") is not True:
         raise UserError(f"damaged plan state: {path}: it is not whole; {_CURE}")
     return data, {str(task_id): _task_state(value) for task_id, value in tasks.items()}
+
+
+def _text_of(path: str) -> str:
+    """The text of a state file; UserError for a FIFO or folder in its place."""
+    try:
+        return files.read_regular(path, _MAX_BYTES).decode("utf-8", "replace")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"damaged plan state: {path}: {error.strerror}; {_CURE}") from None
 
 
 def _read_lines(text: str, path: str) -> dict[str, object] | None:
@@ -283,7 +294,7 @@ def _read_lines(text: str, path: str) -> dict[str, object] | None:
     for line in body.split("\n"):
         try:
             tasks.update(json.loads(f"{{{line}}}"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     return {**yamlio.load_mapping(head, source=path), "tasks": tasks, "complete": True}
 
@@ -294,7 +305,7 @@ def _read_journal(path: str) -> tuple[int, list[dict[str, object]]]:
     A last line that was cut off was never acknowledged, and is no entry.
     """
     try:
-        text = files.read_text(path)
+        text = _text_of(path)
     except FileNotFoundError:
         return 0, []
     import json
@@ -304,7 +315,7 @@ def _read_journal(path: str) -> tuple[int, list[dict[str, object]]]:
     for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             entry = None
         if not isinstance(entry, dict):
             if number == len(lines):

@@ -359,7 +359,9 @@ class Supervisor:
             return
         limit, idle = self._limit("timeout"), self._limit("idle_timeout")
         if limit and now - self._began() > limit:
-            reason = f"timed out after {_duration(limit)}; allow more with --timeout"
+            reason = (
+                f"timed out after {_duration(limit)}; allow more with {self._option('timeout')}"
+            )
             self.stop(f"{reason}, or make the task smaller", EXIT_TIMEOUT)
             return
         mark = min(SILENT_SECONDS, idle / 3) if idle else SILENT_SECONDS
@@ -370,7 +372,13 @@ class Supervisor:
             self._mark_silence(silent if silent > mark else 0.0, idle)
         if idle and silent > idle:
             reason = f"silent for {_duration(idle)}: idle timeout; see {runs.STDERR}"
-            self.stop(f"{reason}, or allow more with --idle-timeout", EXIT_TIMEOUT)
+            more = self._option("idle_timeout")
+            self.stop(f"{reason}, or allow more with {more}", EXIT_TIMEOUT)
+
+    def _option(self, key: str) -> str:
+        """Where a limit is set: a run of a plan has it from there."""
+        is_planned = bool(self.run.text("attempt_token"))
+        return f"{key}: in the plan" if is_planned else f"--{key.replace('_', '-')}"
 
     def _mark_silence(self, seconds: float, limit: float) -> None:
         """Note since when the agent has said nothing, and tell of it; 0 seconds: it speaks again."""

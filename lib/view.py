@@ -43,11 +43,11 @@ class View:
             return
         try:
             if self._log < 0:
-                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-                self._log = os.open(self._log_path, flags, 0o600)
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+                self._log = files.open_regular(self._log_path, flags)
             files.write_all(self._log, line.encode("utf-8", "replace"))
         except OSError:
-            pass  # a full disk stops the log, not the plan
+            pass  # a full disk, or what stands in its place, stops the log and not the plan
 
     def tick(self, situation: Situation) -> None:
         """Called about twice a second."""

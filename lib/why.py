@@ -239,7 +239,8 @@ class Explainer:
             )
             return f"waits for a free slot: {active} of {most} run{also}"
         pause = self._plan.start_interval
-        spread = f"; starts of one agent are at least {pause:g} s apart" if pause else ""
+        is_paced = pause and task.agent not in ("shell", "offline")
+        spread = f"; starts of one agent are at least {pause:g} s apart" if is_paced else ""
         after = f" ({entry.why})" if entry.why else ""
         return f"is about to start{after}{spread}"
 

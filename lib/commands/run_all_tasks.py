@@ -92,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_all_tasks(values: Values) -> int:
+    _refuse_contradictions(values)
     if values.text("init"):
         return _write_example(str(values.text("init")))
     root = paths.root(values.text("root"))
@@ -105,7 +106,7 @@ def run_all_tasks(values: Values) -> int:
     if values.flag("generate_prompts"):
         return _write_prompts(plan, settings)
     if values.flag("dry_run"):
-        return _show_schedule(plan, assigned, settings, values.flag("json"))
+        return _show_schedule(values, plan, assigned, settings, scope)
     _refuse_missing(assigned, scope, configuration)
     paths.make_folder(settings.runs_dir)
     runner.check_space(settings.runs_dir)
@@ -116,6 +117,8 @@ def run_all_tasks(values: Values) -> int:
         with _one_start_at_a_time(settings.runs_dir):
             plan_state.lock()
             _refuse_same_ids(plan, settings.runs_dir)
+            if values.flag("fresh"):
+                settings.generate_prompts(plan)  # what is wrong with one is said before
             _load_state(values, plan, scope, plan_state, display)
             scheduler = Scheduler(
                 plan,
@@ -141,6 +144,16 @@ def run_all_tasks(values: Values) -> int:
         display.close()
         plan_state.close()
     return code
+
+
+def _refuse_contradictions(values: Values) -> None:
+    """One start does one thing; UsageError when two are asked for."""
+    modes = ("init", "generate-prompts", "dry-run", "why", "attach", "detach")
+    rivals = [modes, ("keep-going", "kill"), ("attach", "fresh"), ("why", "fresh")]
+    for names in rivals:
+        asked = [name for name in names if values.is_given(name.replace("-", "_"))]
+        if len(asked) > 1:
+            raise UsageError(f"--{asked[0]} and --{asked[1]} exclude each other; keep one")
 
 
 def _look(values: Values, root: str) -> int:
@@ -211,6 +224,8 @@ def _is_run(folder: str) -> bool:
 def _detach(plan_state: PlanState, log_path: str, as_json: bool) -> bool:
     """Go on in a process of its own session; False in the one that the terminal waits for."""
     sys.stdout.flush()
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    log = files.open_regular(log_path, flags)  # what keeps it from being written is said now
     pid = os.fork()
     if pid:
         text = (
@@ -223,7 +238,6 @@ def _detach(plan_state: PlanState, log_path: str, as_json: bool) -> bool:
         return False
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    log = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     for source, target in ((null, 0), (null, 1), (log, 2)):
         os.dup2(source, target)
     plan_state.header["pid"] = os.getpid()
@@ -248,9 +262,11 @@ def _load_state(
     fresh = values.flag("fresh")
     if not fresh:
         plan_state.load()
+    if fresh or not os.path.exists(plan_state.path):
+        _refuse_living_runs(plan_state)
     plan_scope.check_needs(plan, scope, plan_state.tasks)
     if fresh:
-        _start_over(plan_state, os.path.dirname(plan_state.folder), display)
+        _start_over(plan_state, display)
 
 
 def _write_example(path: str) -> int:
@@ -325,8 +341,11 @@ def _own_root(values: Values, root: str) -> str | None:
 
 def _choice(values: Values) -> plan_scope.Choice:
     named = [name.strip() for item in values.items("only") for name in item.split(",")]
+    only = tuple(name for name in named if name)
+    if named and not only:
+        raise UsageError("--only names no task; give ids, with commas between them")
     return plan_scope.Choice(
-        only=tuple(name for name in named if name),
+        only=only,
         from_stage=values.text("from_stage") or "",
         to_stage=values.text("to_stage") or "",
         retry_failed=values.flag("retry_failed"),
@@ -378,17 +397,24 @@ def _refuse_missing(
     raise UserError("\n".join(lines), EXIT_PREFLIGHT)
 
 
-def _show_schedule(plan: Plan, assigned: Assignments, settings: Settings, as_json: bool) -> int:
+def _show_schedule(
+    values: Values,
+    plan: Plan,
+    assigned: Assignments,
+    settings: Settings,
+    scope: frozenset[str],
+) -> int:
     path = os.path.join(settings.runs_dir, plan.project, state.STATE_NAME)
     done: set[str] = set()
-    if os.path.exists(path):
+    if os.path.exists(path) and not values.flag("fresh"):
         done = {name for name, entry in state.read(path).items() if entry.state == state.DONE}
     notes = [*assigned.decisions, *[item.why for item in assigned.missing]]
-    if as_json:
-        fields = report.schedule_fields(plan, assigned.agents, done, settings.max_parallel)
+    if values.flag("json"):
+        fields = report.schedule_fields(plan, assigned.agents, done, scope, settings.max_parallel)
         sys.stdout.write(json.dumps({**fields, "notes": notes}, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write(report.schedule(plan, assigned.agents, done, settings.max_parallel))
+        text = report.schedule(plan, assigned.agents, done, scope, settings.max_parallel)
+        sys.stdout.write(text)
         sys.stdout.write("".join(f"note: {sentence}\n" for sentence in notes))
     return EXIT_PREFLIGHT if assigned.missing else EXIT_OK
 
@@ -411,13 +437,18 @@ def _refuse_same_ids(plan: Plan, runs_dir: str) -> None:
             )
 
 
-def _start_over(plan_state: PlanState, runs_dir: str, display: view.View) -> None:
+def _refuse_living_runs(plan_state: PlanState) -> None:
+    """UserError when runs of the plan still live that no state would tell of any more."""
+    runs_dir = os.path.dirname(plan_state.folder)
     # Not asked of the state: --fresh is also the cure for a damaged one.
     for run_id in runs.marked(runs_dir):
         run = runs.read(os.path.join(runs_dir, run_id))
         is_ours = run.text("project_id") == plan_state.project and run.text("attempt_token")
         if (is_ours or not run.record) and runs.state(run).holder:
             raise UserError(f"{run_id} of the earlier start still runs; stop it: stop-run {run_id}")
+
+
+def _start_over(plan_state: PlanState, display: view.View) -> None:
     aside = plan_state.set_aside()
     if aside:
         text = f"starting over; the old state is {aside}"

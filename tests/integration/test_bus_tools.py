@@ -79,7 +79,8 @@ def test_bytes_that_are_no_text_are_replaced_and_mentioned(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["--type", "", "x"], 1, "type"),
+        (["--type", "", "x"], 2, "--type has an empty value"),
+        (["--type", " ", "x"], 1, "type"),
         (["--meta", "novalue", "x"], 2, "KEY=VALUE"),
         (["two", "words"], 2, "unexpected"),
         (["--bus", "/nonexistent/folder/MESSAGE-BUS.md", "x"], 1, "no folder"),

@@ -63,6 +63,11 @@ def test_from_and_to_name_the_stages_that_run(root: PlanRoot) -> None:
             ["--only", "a", "--retry-failed"],
             "--only goes with no other choice of tasks; leave the others out",
         ),
+        (["--why", ""], "--why has an empty value; give one, or leave --why out"),
+        (["--only", ", "], "--only names no task; give ids, with commas between them"),
+        (["--kill", "--keep-going"], "--keep-going and --kill exclude each other; keep one"),
+        (["--attach", "--detach"], "--attach and --detach exclude each other; keep one"),
+        (["--detach", "--dry-run"], "--dry-run and --detach exclude each other; keep one"),
         (["--retry-failed"], "--retry-failed: nothing has failed; start the plan without it"),
     ],
 )
@@ -236,6 +241,44 @@ def test_kill_stops_what_runs_after_a_critical_failure_and_leaves_it_to_the_next
     assert root.lines("ran") == ["a", "a"]
 
 
+def test_without_its_state_a_plan_does_not_start_what_still_runs_once_more(
+    root: PlanRoot,
+) -> None:
+    root.plan(sh("a", f"echo a >>ran; {WAIT}"))
+    process = root.start()
+    wait_until(lambda: root.lines("ran") == ["a"], what="the agent")
+    process.kill()
+    process.wait()
+    for name in ("PLAN-STATE.yaml", "PLAN-STATE.journal"):
+        (root.runs / "p" / name).unlink(missing_ok=True)
+
+    done = root.run()
+
+    assert done.returncode == 1
+    assert "of the earlier start still runs; stop it: stop-run run_" in done.stderr
+    assert root.lines("ran") == ["a"]
+
+
+@pytest.mark.parametrize("name", ["PLAN-STATE.yaml", "PLAN-STATE.journal", "plan.log"])
+def test_a_fifo_in_the_place_of_its_files_holds_nothing_up(root: PlanRoot, name: str) -> None:
+    root.plan(sh("a", "echo a >>ran"), sh("b", "exit 1"))
+    root.run()
+    path = root.runs / "p" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+    done = root.run()
+    why = root.run("--why", "a")
+
+    if name == "plan.log":
+        assert (done.returncode, why.returncode) == (1, 0)
+        assert root.run("--detach").returncode == 1
+    else:
+        assert f"damaged plan state: {path}: not a regular file; mend it" in done.stderr
+        assert f"damaged plan state: {path}" in why.stderr
+    assert root.lines("ran") == ["a"]
+
+
 # -- where it runs, and how it tells
 
 
@@ -264,7 +307,8 @@ def test_detached_it_goes_on_alone_and_can_be_attached_to(root: PlanRoot) -> Non
         printed += watcher.stdout.read()
     assert watcher.returncode == 0
     assert "plan p: 2 done, 0 failed, 0 not run" in printed
-    assert re.search(r"^b +shell +1 .* done$", printed, re.MULTILINE)
+    assert len(re.findall(r"^b +shell +1 .* done$", printed, re.MULTILINE)) == 1
+    assert root.run("--attach").returncode == 0  # it has ended well
     told = log.read_text()
     assert "succeeded b" in told
     assert re.search(r"^b +shell +1 .* done$", told, re.MULTILINE)

@@ -115,3 +115,17 @@ def test_a_fault_is_told_with_file_and_line(tmp_path: Path, text: str, told: str
 def test_a_file_may_be_empty(tmp_path: Path, text: str) -> None:
     loaded = config.load(write(tmp_path / "config.yaml", text))
     assert (loaded.agents, loaded.defaults) == ({}, {})
+
+
+def test_a_written_token_is_redacted_also_where_a_variable_overrides_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("agents: {claude: {token: the-written-one-4711}}\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("CONDUCTOR_AGENT_CLAUDE_TOKEN", "the-other-one-4712")
+
+    assert config.load(str(path)).entry("claude")["token"] == "the-other-one-4712"
+
+    shown = redact.text("the-written-one-4711 and the-other-one-4712")
+    assert "471" not in shown

@@ -118,13 +118,13 @@ def test_the_schedule_shows_waves_agents_needs_and_what_is_done() -> None:
     plan = plan_of((True, {"a": [], "b": ["a"]}), (False, {"c": []}))
     agents = {"a": ("claude", "codex"), "b": (), "c": ("shell",)}
 
-    text = report.schedule(plan, agents, {"a"}, 4)
+    text = report.schedule(plan, agents, {"a"}, {"a", "b"}, 4)
 
     rows = [line.split() for line in text.split("\n") if line.startswith("  ")]
     assert rows == [
         ["done", "a", "claude"],
         ["wave", "2", "b", "none", "after", "a"],
-        ["wave", "3", "c", "shell"],
+        ["not", "now", "c", "shell"],
     ]
     assert "stage stage1: stage1 (no barrier)" in text
     assert "3 tasks in 3 waves, the widest has 1; at most 4 at once" in text
@@ -144,7 +144,7 @@ def test_a_plan_without_tasks_has_a_schedule_too() -> None:
         stages=(empty,),
     )
 
-    assert "0 tasks in 0 waves, the widest has 0" in report.schedule(plan, {}, set(), 1)
+    assert "0 tasks in 0 waves, the widest has 0" in report.schedule(plan, {}, set(), (), 1)
 
 
 def test_a_blocker_is_appended_below_a_header_that_stands_once(tmp_path: Path) -> None:
