@@ -22,7 +22,9 @@ def root(tmp_path: Path) -> Iterator[PlanRoot]:
 
 
 def test_an_agent_has_no_descriptor_of_its_supervisor(root: PlanRoot) -> None:
-    show = "for fd in /proc/self/fd/*; do readlink $fd; done >>fds; readlink /proc/$$/fd/* >>fds; true"
+    show = (
+        "for fd in /proc/self/fd/*; do readlink $fd; done >>fds; readlink /proc/$$/fd/* >>fds; true"
+    )
     root.plan(sh("a", show), sh("b", show, depends_on=["a"]), sh("c", show, depends_on=["b"]))
 
     assert root.run().returncode == 0
