@@ -628,7 +628,7 @@ class Scheduler:
             self.announcer.declare("DECISION", events.FALLBACK, text, **named, **who)
             self._free(unit)
             unit.fall_back()
-            self._retry(unit, 0.0, f"{unit.agent} takes over after: {why}")
+            self._retry(unit, RETRY_SECONDS, f"{unit.agent} takes over after: {why}")
         else:
             self.announcer.tell_of(events.FAILED, unit, f"FAILED    {unit.name}: {why}", why=why)
             self._free(unit)
