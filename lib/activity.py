@@ -12,7 +12,6 @@ import time
 from lib import files, ids, procs, redact, runs, supervisor
 from lib.state import Attempt
 
-SOFT_MARK_SHARE = 3  # of the limit, after which a run is said to be silent, if that is shorter
 TOOL_FACTOR = supervisor.OPEN_TOOL_FACTOR
 TAIL_BYTES = 8192
 CLOCK_SECONDS = 2.0  # by which clocks may differ without any meaning in it
@@ -66,9 +65,7 @@ class Activity:
     @property
     def soft_mark(self) -> float:
         """Seconds of silence from which on it is mentioned."""
-        if not self.idle_limit:
-            return supervisor.SILENT_SECONDS
-        return min(supervisor.SILENT_SECONDS, self.idle_limit / SOFT_MARK_SHARE)
+        return supervisor.soft_mark(self.idle_limit)
 
 
 class Watcher:
@@ -82,7 +79,7 @@ class Watcher:
     def look(self, attempt: Attempt) -> Activity:
         """What the run of an attempt is doing; one without a record yet has just begun."""
         path = self._path(attempt)
-        signature = _signature(os.path.join(path, runs.RECORD))
+        signature = files.signature(os.path.join(path, runs.RECORD))
         known = self._records.get(path)
         if known is None or known[0] != signature:
             known = self._records[path] = (signature, runs.read(path))
@@ -91,7 +88,7 @@ class Watcher:
     def last_line(self, attempt: Attempt) -> str:
         """The last line of its transcript that says anything, harmless and redacted."""
         path = os.path.join(self._path(attempt), runs.TRANSCRIPT)
-        signature = _signature(path)
+        signature = files.signature(path)
         known = self._lines.get(path)
         if known is None or known[0] != signature:
             known = self._lines[path] = (signature, _last_line(path))
@@ -155,11 +152,3 @@ def _seconds(run: runs.Run, key: str) -> float | None:
 def _moment(text: object) -> float | None:
     nanoseconds = ids.parse_rfc3339(text)
     return None if nanoseconds is None else nanoseconds / ids.NANOSECONDS
-
-
-def _signature(path: str) -> object:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

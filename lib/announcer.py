@@ -52,6 +52,12 @@ class Announcer:
         first = f"{word} task={unit.name} agent={unit.agent} exit={run.text('exit_code') or -1}"
         self.post("ERROR", f"{first} run={run.run_id}: {why}", unit.name)
 
+    def declare_failure(self, task_id: str, agent: str, code: int, why: str) -> None:
+        """A task that failed without one run of its own that could tell of it."""
+        self.post("ERROR", f"ERROR task={task_id} agent={agent} exit={code}: {why}", task_id)
+        self.note_blocker(task_id, agent, why, None)
+        self.tell(events.FAILED, f"FAILED    {task_id}: {why}", task=task_id, why=why)
+
     def note_blocker(self, name: str, agent: str, why: str, run: runs.Run | None) -> None:
         """An entry in the list of what stopped tasks."""
         try:

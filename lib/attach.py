@@ -121,7 +121,7 @@ class _Reader:
         """The situation now; read from the state only when that has changed."""
         # First who runs it: what that process has written before its end is then all read.
         is_run = files.is_locked(self._lock)
-        files_now = [_signature(path) for path in self._paths]
+        files_now = [files.signature(path) for path in self._paths]
         if files_now != self._known and self._read(is_run):
             self._known = files_now
         self._seen.is_run = is_run
@@ -140,14 +140,6 @@ class _Reader:
         self._failures = 0
         self._pause = max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - began))
         return True
-
-
-def _signature(path: str) -> object:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class _Log:

@@ -143,7 +143,7 @@ def parse(command: Command, arguments: Sequence[str]) -> Values:
         name, joined = _split_option(word, by_name)
         option = by_name.get(name)
         if option is None:
-            raise UsageError(f"unknown option {word}{_suggestion(name, by_name)}; see --help")
+            raise UsageError(f"unknown option {word}{suggestion(name, list(by_name))}; see --help")
         if option.kind == "switch":
             if joined is not None:
                 raise UsageError(f"{name} takes no value; see --help")
@@ -173,10 +173,11 @@ def _split_option(word: str, by_name: dict[str, Option]) -> tuple[str, str | Non
     return word, None
 
 
-def _suggestion(name: str, by_name: dict[str, Option]) -> str:
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """` (did you mean NAME?)` for a misspelt name, else nothing."""
     import difflib
 
-    near = difflib.get_close_matches(name, list(by_name), 1)
+    near = difflib.get_close_matches(name, known, 1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 

@@ -5,16 +5,15 @@ No value of a secret is shown; a token file is looked at from outside.
 
 from __future__ import annotations
 
-import difflib
 import os
 import shlex
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from lib import agents, config, files, redact, runner, yamlio
 from lib.agents import base
-from lib.cli import parse_seconds
+from lib.cli import parse_seconds, suggestion
 from lib.doctor_base import FAIL, NOTE, OK, Check, from_error
 from lib.errors import UserError
 
@@ -84,7 +83,7 @@ def _settings_checks(source: _Source, name: str, options: Mapping[str, object]) 
         if kind is None:
             if own is None:  # it does not tell which it knows
                 continue
-            text = f"{place}: {key} of agent {name} is not used{_suggestion(key, list(known))}"
+            text = f"{place}: {key} of agent {name} is not used{suggestion(key, list(known))}"
             yield Check("config", NOTE, text, "correct or remove it")
         elif value is not None and not _is_of(value, kind):
             wanted = KINDS.get(kind, "a number") if isinstance(kind, type) else "a text or number"
@@ -94,11 +93,6 @@ def _settings_checks(source: _Source, name: str, options: Mapping[str, object]) 
 
 def _is_of(value: object, kind: type | tuple[type, ...]) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-
-
-def _suggestion(key: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, known, 1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _token_file_checks(
@@ -137,7 +131,7 @@ def _has_secret(data: Mapping[str, object]) -> bool:
 def _defaults_checks(source: _Source, settings: config.Config) -> Iterator[Check]:
     for key in settings.defaults:
         if key not in DEFAULTS:
-            near = _suggestion(str(key), DEFAULTS)
+            near = suggestion(str(key), DEFAULTS)
             text = f"{source.place('defaults', str(key))}: defaults.{key} is not used{near}"
             yield Check("config", NOTE, text, "correct or remove it")
     default = settings.defaults.get("agent")

@@ -243,6 +243,15 @@ def size(path: str) -> int:
         return 0
 
 
+def signature(path: str) -> object:
+    """What is another when a file has grown or was replaced; None for no file. No link is followed."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def inode(path: str) -> int:
     """The inode number behind a path; 0 when there is none."""
     try:

@@ -107,11 +107,8 @@ class Frame:
 
 def active_runs(situation: Situation) -> list[tuple[str, Attempt]]:
     """(unit, attempt) of what is under way or being verified, oldest first."""
-    active = (state.RUNNING, state.VERIFYING)
     return [
-        (str(attempt.get("unit") or task_id), attempt)
-        for task_id, attempt in situation.running()
-        if situation.tasks[task_id].state in active
+        (str(attempt.get("unit") or task_id), attempt) for task_id, attempt in situation.running()
     ]
 
 

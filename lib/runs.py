@@ -124,7 +124,7 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
             if mark >= 0:
                 os.mkdir(path, MODE)
                 faults.point("run-folder-made")
-                return run, _lock_new(run)
+                return run, take_lock(run)
         except FileExistsError:
             unmark(run)  # the run of that name has ended
         except OSError as error:
@@ -145,10 +145,11 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
         time.sleep(int(now) + 1.001 - now)
 
 
-def _lock_new(run: Run) -> int:
+def take_lock(run: Run, seconds: float = RUN_LOCK_SECONDS) -> int:
+    """The descriptor that holds the run's lock; LockTimeoutError when others keep it for so long."""
     fd = files.open_lock(run.file(LOCK))
     try:
-        files.lock(fd, RUN_LOCK_SECONDS, f"the run {run.run_id}")
+        files.lock(fd, seconds, f"the run {run.run_id}")
     except UserError:
         os.close(fd)
         raise

@@ -152,7 +152,12 @@ class Scheduler:
         for unit in list(self.active.values()):
             if unit.check is not None:
                 self._watch_check(unit)
-            elif unit.held and time.monotonic() >= unit.retry_at and not _is_locked(unit):
+            elif (
+                unit.held
+                and unit.run is not None
+                and time.monotonic() >= unit.retry_at
+                and not runs.is_held(unit.run)
+            ):
                 self._on_end(unit)
         now = time.monotonic()
         if self._stop_deadline and now > self._stop_deadline:
@@ -418,16 +423,10 @@ class Scheduler:
                 if unit not in running:
                     unit.outcome = unit.outcome or state.FAILED
             if not running and self._is_open(task.id):
-                self._fail_unstarted(task.id, why)
+                self.announcer.declare_failure(task.id, "none", -1, why)
+                self._settle(task.id, why)
             self._stop(running)
         self._stop_deadline = self._stop_limit()
-
-    def _fail_unstarted(self, task_id: str, why: str) -> None:
-        """A task that fails without a run of its own to tell of it."""
-        self.announcer.post("ERROR", f"ERROR task={task_id} agent=none exit=-1: {why}", task_id)
-        self.announcer.note_blocker(task_id, "none", why, None)
-        self.announcer.tell(events.FAILED, f"FAILED    {task_id}: {why}", task=task_id, why=why)
-        self._settle(task_id, why)
 
     def _is_open(self, task_id: str) -> bool:
         return task_id in self.board.scope and self.state.tasks[task_id].state not in state.ENDED
@@ -718,11 +717,7 @@ class Scheduler:
         )
         is_rejected = any(unit.verdict == review.REJECT for unit in units)
         if reason and (is_rejected or all(unit.outcome == state.DONE for unit in units)):
-            text = f"ERROR task={task_id} agent=all exit=0: {reason}"
-            self.announcer.post("ERROR", text, task_id)
-            self.announcer.note_blocker(task_id, "all", reason, None)
-            named = {"task": task_id, "why": reason}
-            self.announcer.tell(events.FAILED, f"FAILED    {task_id}: {reason}", **named)
+            self.announcer.declare_failure(task_id, "all", 0, reason)
         return reason
 
     # -- closing and stopping ---------------------------------------------------------
@@ -813,10 +808,6 @@ class Scheduler:
         counts = {"done": done, "failed": failed, "not_run": rest, "exit_code": code}
         self.announcer.declare("FACT", events.PLAN_ENDED, text, **counts)
         return code
-
-
-def _is_locked(unit: Unit) -> bool:
-    return files.is_locked(os.path.join(unit.path, runs.LOCK))
 
 
 def _signal_supervisor(path: str, number: int) -> bool:

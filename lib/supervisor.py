@@ -19,7 +19,7 @@ import time
 
 from lib import agents, faults, files, ids, procs, redact, runs, wakeup
 from lib.agents import base
-from lib.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_TIMEOUT, LockTimeoutError, UserError
+from lib.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_TIMEOUT, UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 STOP_GRACE_SECONDS = 30.0
 OPEN_TOOL_FACTOR = 4  # how much longer an agent may be silent while a tool of its runs
-SILENT_SECONDS = 300.0  # of silence that are told of; a third of the idle timeout if that is less
+SILENT_SECONDS = 300.0  # of silence that are told of
+SILENT_SHARE = 3  # of the idle timeout, if that is less
 STALL_SECONDS = 30.0  # between two looks at an agent: this process, or the machine, was stopped
 USAGE_SECONDS = 5.0  # between two notes of the tokens used so far
 TICK_SECONDS = (0.05, 0.25)
@@ -53,6 +54,11 @@ def stop_grace() -> float:
         return max(0.0, float(os.environ["CONDUCTOR_STOP_GRACE"]))
     except (KeyError, ValueError):
         return STOP_GRACE_SECONDS
+
+
+def soft_mark(idle_timeout: float) -> float:
+    """Seconds of silence from which on it is told of; `idle_timeout` 0 = none."""
+    return min(SILENT_SECONDS, idle_timeout / SILENT_SHARE) if idle_timeout else SILENT_SECONDS
 
 
 class Supervisor:
@@ -364,7 +370,7 @@ class Supervisor:
             )
             self.stop(f"{reason}, or make the task smaller", EXIT_TIMEOUT)
             return
-        mark = min(SILENT_SECONDS, idle / 3) if idle else SILENT_SECONDS
+        mark = soft_mark(idle)
         if self.reader.outcome.open_tools > 0:
             idle, mark = idle * OPEN_TOOL_FACTOR, mark * OPEN_TOOL_FACTOR
         silent = now - self._last_growth
@@ -980,7 +986,7 @@ def _end_supervisor(run: runs.Run) -> None:
             if files.wait_for(is_free, seconds, 0.02):
                 return
         signal_supervisor(run.path, process, procs.SIGKILL)
-    os.close(_take_lock(run, patience))
+    os.close(runs.take_lock(run, patience))
 
 
 def supervisor_of(path: str) -> procs.Process | None:
@@ -1038,7 +1044,7 @@ def let_go(run: runs.Run) -> bool:
 
 def _take_over(run: runs.Run) -> None:
     """Be the supervisor of a run that lost its own, and end it."""
-    lock = _take_lock(run, stop_grace() + _STOP_PATIENCE_SECONDS)
+    lock = runs.take_lock(run, stop_grace() + _STOP_PATIENCE_SECONDS)
     run = runs.read(run.path)
     if run.text("status") != runs.RUNNING:
         os.close(lock)
@@ -1046,13 +1052,3 @@ def _take_over(run: runs.Run) -> None:
     watch = adopt(run, lock)
     watch.stop("stopped by stop-run", EXIT_SIGNAL + procs.SIGTERM)
     watch.run_to_end()
-
-
-def _take_lock(run: runs.Run, seconds: float) -> int:
-    lock = files.open_lock(run.file(runs.LOCK))
-    try:
-        files.lock(lock, seconds, f"the run {run.run_id}")
-    except LockTimeoutError:
-        os.close(lock)
-        raise
-    return lock

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.agent_runs import Place
 from tests.plan_root import PlanRoot
 
 
@@ -16,3 +17,20 @@ def root(tmp_path: Path) -> Iterator[PlanRoot]:
     made = PlanRoot(tmp_path / "root")
     yield made
     made.kill_everything()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A place for single runs; what a failing test left running in it is ended."""
+    made = Place(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["native", "portable"])
+def either(place: Place, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A place on this system's own paths, and on those through `ps`."""
+    if request.param == "portable":
+        place.env["CONDUCTOR_PORTABLE"] = "1"
+        monkeypatch.setenv("CONDUCTOR_PORTABLE", "1")  # for the readers in this process
+    return place

@@ -53,6 +53,20 @@ class PlanRoot:
         text = {"project": project, "defaults": defaults, **keys, "stages": stages}
         self.plan_file.write_text(json.dumps(text) + "\n")  # JSON is YAML
 
+    def claude(self, answer: str) -> str:
+        """Make a `claude` that answers so without using a tool; returns a PATH with it in front."""
+        folder = self.path / "bin"
+        folder.mkdir()
+        lines = [
+            {"type": "system", "subtype": "init", "session_id": "s", "model": "m"},
+            {"type": "result", "subtype": "success", "is_error": False, "result": answer},
+        ]
+        printed = "\n".join(json.dumps(line) for line in lines)
+        program = folder / "claude"
+        program.write_text(f"#!/bin/sh\ncat >/dev/null\ncat <<'END'\n{printed}\nEND\n")
+        program.chmod(0o755)
+        return f"{folder}:{os.environ['PATH']}"
+
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         return clean_environment(
             {"TEST_MARK": self.mark, "CONDUCTOR_STOP_GRACE": "5", **(extra or {})}

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,6 @@ import pytest
 from tests.agent_runs import Place, kill, wait_gone
 from tests.helpers import run_script, wait_until
 from tests.plan_root import PlanRoot, sh
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.close()
 
 
 def check(root: Path, *options: str, env: dict[str, str] | None = None) -> tuple[int, list[str]]:

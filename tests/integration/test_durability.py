@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from tests.plan_root import PlanRoot, sh
 
 WAIT = "while [ ! -e gate ]; do sleep 0.05; done"
 RAN = 'echo "$JRUN_TASK_ID" >>ran'
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.close()
 
 
 # Where few descriptors are open, those of the supervisor have numbers that the guard takes.

@@ -18,13 +18,6 @@ from tests.plan_root import PlanRoot, sh
 WAIT = "while [ ! -e go ]; do sleep 0.02; done"
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[PlanRoot]:
-    place = PlanRoot(tmp_path / "root")
-    yield place
-    place.kill_everything()
-
-
 def stages(root: PlanRoot, **scripts: str) -> None:
     """A stage for each task, all of which note that they ran."""
     root.plan(
@@ -414,8 +407,8 @@ def test_without_a_plan_the_one_that_runs_is_meant_and_else_the_one_that_ran_las
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB; only root can make one."""
+def cramped(tmp_path: Path) -> Iterator[PlanRoot]:
+    """A root on a file system of 8 MB; only root can make one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     made = subprocess.run(
@@ -423,16 +416,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     )
     if made.returncode:
         pytest.skip("a file system cannot be mounted here")
-    yield folder
+    root = PlanRoot(folder / "root")
+    root.work = tmp_path / "work"  # what the tasks note is not on that disk
+    root.work.mkdir()
+    yield root
+    root.kill_everything()
     subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_a_full_disk_holds_starts_back_until_there_is_room(
-    small_disk: Path, tmp_path: Path
+    cramped: PlanRoot,
 ) -> None:
-    root = PlanRoot(small_disk / "root")
-    root.work = tmp_path / "work"
-    root.work.mkdir()
+    root = cramped
     filler = root.path / "filler"
     root.plan(
         sh("a", f"head -c 20000000 /dev/zero >{filler}; echo a >>ran; exit 0"),
@@ -449,15 +444,12 @@ def test_a_full_disk_holds_starts_back_until_there_is_room(
     assert root.lines("ran") == ["a", "b"]
     assert root.states() == {"a": "done", "b": "done"}
     assert log.exists()
-    root.kill_everything()
 
 
 def test_below_the_floor_nothing_starts_and_in_the_end_the_plan_says_so(
-    small_disk: Path, tmp_path: Path
+    cramped: PlanRoot,
 ) -> None:
-    root = PlanRoot(small_disk / "root")
-    root.work = tmp_path / "work"
-    root.work.mkdir()
+    root = cramped
     filler = root.path / "filler"
     root.plan(
         sh("a", f"head -c 6000000 /dev/zero >{filler}; echo a >>ran"),

@@ -110,21 +110,13 @@ def test_an_exclusive_task_that_was_taken_over_still_keeps_others_out(root: Plan
 def test_starts_of_a_paced_agent_are_spread_and_shell_is_not_held_up(
     root: PlanRoot, tmp_path: Path
 ) -> None:
-    fake = tmp_path / "bin" / "claude"
-    fake.parent.mkdir()
-    lines = [
-        {"type": "system", "subtype": "init", "session_id": "s", "model": "m"},
-        {"type": "result", "subtype": "success", "is_error": False, "result": "well"},
-    ]
-    printed = "\n".join(json.dumps(line) for line in lines)
-    fake.write_text(f"#!/bin/sh\ncat >/dev/null\ncat <<'END'\n{printed}\nEND\n")
-    fake.chmod(0o755)
+    search_path = root.claude("well")
     claude: list[Record] = [
         {"id": f"c{n}", "agent": "claude", "prompt": "Say well."} for n in range(3)
     ]
     root.plan(*claude, *[sh(f"s{n}", "true") for n in range(3)], start_interval=0.4)
 
-    done = root.run(env={"PATH": f"{fake.parent}:{os.environ['PATH']}"})
+    done = root.run(env={"PATH": search_path})
 
     assert done.returncode == 0, done.stdout + done.stderr
     starts = sorted(yaml_time(root.attempts(f"c{n}")[0]["started"]) for n in range(3))

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from tests.agent_runs import kill
 from tests.helpers import run_script, wait_until
 from tests.plan_root import PlanRoot, sh
 
 WAIT = "while [ ! -e go ]; do sleep 0.02; done"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[PlanRoot]:
-    place = PlanRoot(tmp_path / "root")
-    yield place
-    place.kill_everything()
 
 
 def test_an_agent_has_no_descriptor_of_its_supervisor(root: PlanRoot) -> None:

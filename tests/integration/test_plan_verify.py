@@ -409,18 +409,10 @@ VARIABLES = [*base.KNOWN_TOKEN_VARIABLES, "CONDUCTOR_AGENT_CLAUDE_TOKEN"]
 def test_a_success_without_a_single_tool_call_is_marked_as_such(
     root: PlanRoot, tmp_path: Path
 ) -> None:
-    fake = tmp_path / "bin" / "claude"
-    fake.parent.mkdir()
-    lines = [
-        {"type": "system", "subtype": "init", "session_id": "s", "model": "m"},
-        {"type": "result", "subtype": "success", "is_error": False, "result": "All done!"},
-    ]
-    printed = "\n".join(json.dumps(line) for line in lines)
-    fake.write_text(f"#!/bin/sh\ncat >/dev/null\ncat <<'END'\n{printed}\nEND\n")
-    fake.chmod(0o755)
+    search_path = root.claude("All done!")
     root.plan({"id": "a", "agent": "claude", "prompt": "Write it."}, sh("b", "true"))
 
-    done = root.run(env={"PATH": f"{fake.parent}:{os.environ['PATH']}"})
+    done = root.run(env={"PATH": search_path})
 
     assert done.returncode == 0, done.stdout
     marked = [line for line in done.stdout.split("\n") if "without a tool call" in line]

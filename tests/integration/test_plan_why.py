@@ -6,8 +6,6 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -22,13 +20,6 @@ RUN = r"\(run_\S+\)"
 def until(name: str) -> str:
     """A script that waits until the test touches that file."""
     return f"while [ ! -e {name} ]; do sleep 0.05; done"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[PlanRoot]:
-    made = PlanRoot(tmp_path / "root")
-    yield made
-    made.kill_everything()
 
 
 class Onlooker:

@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -646,11 +645,10 @@ def test_nobody_who_reads_is_no_traceback() -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    made = Place(tmp_path)
-    made.env = {"XAI_API_KEY": KEY, "PERPLEXITY_API_KEY": "another-agents-key-1"}
-    yield made
-    made.close()
+def place(place: Place) -> Place:
+    """A place with the keys of both services."""
+    place.env = {"XAI_API_KEY": KEY, "PERPLEXITY_API_KEY": "another-agents-key-1"}
+    return place
 
 
 def configure(place: Place, text: str) -> None:

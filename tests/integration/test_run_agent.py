@@ -9,7 +9,6 @@ import resource
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,22 +38,6 @@ FILES = {
     "cwd.txt", "run-info.yaml",
 }  # fmt: skip
 TOKEN = "tok-4f9a8b7c6d5e4f3a2b1c0d9e"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.close()
-
-
-@pytest.fixture(params=["native", "portable"])
-def either(place: Place, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A place on this system's own paths, and on those through `ps`."""
-    if request.param == "portable":
-        place.env["CONDUCTOR_PORTABLE"] = "1"
-        monkeypatch.setenv("CONDUCTOR_PORTABLE", "1")  # for the readers in this process
-    return place
 
 
 def fake_claude(place: Place, capture: str = "stream-plain", code: int = 0) -> None:

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,21 +32,6 @@ AFTER_ITS_START = [
     "bus-written:2", "run-announced",
 ]  # fmt: skip
 RESULT = "stream-plain.stdout"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.close()
-
-
-@pytest.fixture(params=["native", "portable"])
-def either(place: Place, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
-    if request.param == "portable":
-        place.env["CONDUCTOR_PORTABLE"] = "1"
-        monkeypatch.setenv("CONDUCTOR_PORTABLE", "1")
-    return place
 
 
 def run_killed_at(place: Place, point: str) -> runs.Run:

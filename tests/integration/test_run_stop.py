@@ -39,18 +39,9 @@ touch ready
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
+def place(place: Place) -> Place:
+    """A place where tools can note that they live."""
     (place.cwd / "tree").touch()
-    yield place
-    place.close()
-
-
-@pytest.fixture(params=["native", "portable"])
-def either(place: Place, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
-    if request.param == "portable":
-        place.env["CONDUCTOR_PORTABLE"] = "1"
-        monkeypatch.setenv("CONDUCTOR_PORTABLE", "1")
     return place
 
 

@@ -290,7 +290,7 @@ MUTATIONS = (
     Mutation(
         "the lock from the first moment",
         "lib/runs.py",
-        'return run, _lock_new(run)',
+        'return run, take_lock(run)',
         'return run, files.open_lock(run.file(LOCK))',
         "a run that begins is repaired by whoever acts, as never started",
         (f"{SAFETY}a_run_is_locked_from_its_first_moment",),
