@@ -150,6 +150,8 @@ def _singles(round_: Round, ledger: Ledger) -> list[str]:
     """A single run that nobody harmed has its agent's code, on disk and as run-agent.py's own."""
     codes = {run: int(code) for _, run, code in ledger.of("end")}
     hit = {kill.run_id for kill in round_.log.kills if kill.run_id}
+    # A signal may meet run-agent.py before it has a record that names the run: known by its pid.
+    struck = {kill.pid for kill in round_.log.kills if kill.pid}
     by_id = {run.run_id: run for run in round_.all_runs()}
     killed = {k.pid for k in round_.log.kills if k.what == signal.SIGKILL.name}
     found = []
@@ -159,7 +161,8 @@ def _singles(round_: Round, ledger: Ledger) -> list[str]:
             if ended.run_id:
                 found.append(f"{ended.run_id} was printed, and there is no such run")
             continue
-        if run.run_id in hit or run.run_id in _excused(round_):
+        is_struck = bool(struck & {ended.pid, run.number("supervisor_pid")})
+        if is_struck or run.run_id in hit or run.run_id in _excused(round_):
             continue
         if run.run_id in codes and run.number("exit_code") != codes[run.run_id]:
             found.append(f"{run.run_id}: recorded {run.text('exit_code')}, was {codes[run.run_id]}")

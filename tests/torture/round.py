@@ -45,6 +45,7 @@ class Ended:
     code: int
     run_id: str
     harmed: bool
+    pid: int
 
 
 @dataclass
@@ -285,7 +286,7 @@ class Round:
         harmed = single.fault is not None or single.stop_after is not None
         with self._lock:
             self._singles.discard(process.pid)
-            self.log.singles.append(Ended(single, code, run_id, harmed))
+            self.log.singles.append(Ended(single, code, run_id, harmed, process.pid))
 
     def _stop_run(self, single: Single, out: str) -> None:
         printed = (self.notes / out).read_text()
