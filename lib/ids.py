@@ -14,6 +14,7 @@ NANOSECONDS = 1_000_000_000
 ZERO_TIME = "0001-01-01T00:00:00Z"  # how a record says "not yet"
 
 _message_counter = 0
+_run_counter = 0
 
 
 def stamp(seconds: float) -> str:
@@ -96,6 +97,17 @@ def run_name(seconds: float, pid: int, task: str = "") -> str:
     """`run_YYYYMMDD-HHMMSS-PID`, with `-task` behind it when one was named."""
     name = f"run_{stamp(seconds)}-{pid}"
     return f"{name}-{task}" if task else name
+
+
+def task_run_name(nanoseconds: int, pid: int) -> str:
+    """`YYYYMMDD-HHMMSSffff-PID-SEQ`, of a run in a task folder; ffff are 1/10000 s.
+
+    Unique within this process, and in the order of time as plain text.
+    """
+    global _run_counter
+    _run_counter += 1
+    seconds, fraction = divmod(nanoseconds, NANOSECONDS)
+    return f"{stamp(seconds)}{fraction // 100_000:04d}-{pid}-{_run_counter}"
 
 
 def slug(text: str) -> str:

@@ -79,6 +79,7 @@ class Request:
         "resume",
         "session_id",
         "task",
+        "task_folder",
         "timeout",
         "token",
         "type",
@@ -93,6 +94,7 @@ class Request:
         self.prompt = _bytes(values.get("prompt"))
         self.project = str(values.get("project") or "default")
         self.task = str(values.get("task") or "default")
+        self.task_folder = str(values.get("task_folder") or "")  # in which the run lies, if in any
         self.parent = str(values.get("parent") or "")
         self.previous = str(values.get("previous") or "")
         self.bus = str(values.get("bus") or "")
@@ -284,6 +286,7 @@ def environment(
         JRUN_RUNS_DIR=os.path.dirname(run.path),
         JRUN_RUN_FOLDER=run.path,
         JRUN_MESSAGE_BUS=request.bus,
+        **({"JRUN_TASK_FOLDER": request.task_folder} if request.task_folder else {}),
     )
     token = options.get("token")
     if token and own_tokens:
@@ -299,8 +302,13 @@ def environment(
 
 def preamble(run: runs.Run, request: Request) -> bytes:
     """What an agent is told about its run, before the prompt."""
+    if request.task_folder and request.token:  # an attempt of the task, and not a child run
+        from lib import task_preamble
+
+        return task_preamble.text(run, request)
     append = os.path.join(paths.TOOLKIT, "bin", "bus-append")
     lines = [
+        *([f"JRUN_TASK_FOLDER={request.task_folder}"] if request.task_folder else []),
         f"JRUN_RUN_FOLDER={run.path}",
         f"JRUN_PROJECT_ID={request.project}",
         f"JRUN_TASK_ID={request.task}",

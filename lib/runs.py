@@ -106,16 +106,19 @@ class State:
         self.ended_unrecorded = ended_unrecorded
 
 
-def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tuple[Run, int]:
+def allocate(
+    runs_dir: str, task: str = "", patience_seconds: float = 5.0, *, in_task_folder: bool = False
+) -> tuple[Run, int]:
     """A new run folder, mode 0700, and the descriptor that holds its lock.
 
     The name is taken by `mkdir`, which fails for the second comer; who finds
-    it taken waits for the next second.  UserError when the runs folder
+    it taken waits for the next second.  In a task folder names are of another
+    form, and the next one is free at once.  UserError when the runs folder
     cannot be written.
     """
     limit = time.monotonic() + patience_seconds
     while True:
-        path = os.path.join(runs_dir, ids.run_name(time.time(), os.getpid(), task))
+        path = os.path.join(runs_dir, _new_name(task, in_task_folder))
         run = Run(path, {})
         mark = -1
         try:
@@ -142,7 +145,25 @@ def allocate(runs_dir: str, task: str = "", patience_seconds: float = 5.0) -> tu
                 f"cannot make a run folder: {path} is taken; is the clock standing still?"
             )
         now = time.time()
-        time.sleep(int(now) + 1.001 - now)
+        time.sleep(0 if in_task_folder else int(now) + 1.001 - now)
+
+
+def _new_name(task: str, in_task_folder: bool) -> str:
+    if in_task_folder:
+        return ids.task_run_name(time.time_ns(), os.getpid())
+    return ids.run_name(time.time(), os.getpid(), task)
+
+
+def is_run_name(name: str) -> bool:
+    """Whether that is the name of a run folder: of a flat one, or of one in a task folder."""
+    return name.startswith("run_") or time_from_name(name) != ids.ZERO_TIME
+
+
+def task_folder_of(run: Run) -> str:
+    """The task folder that the run lies in, by its path; "" for a flat run."""
+    runs_dir, name = os.path.split(run.path)
+    is_inside = os.path.basename(runs_dir) == "runs" and not name.startswith("run_")
+    return os.path.dirname(runs_dir) if is_inside else ""
 
 
 def take_lock(run: Run, seconds: float = RUN_LOCK_SECONDS) -> int:
@@ -317,16 +338,29 @@ def listing(runs_dir: str) -> Iterator[Run]:
 
 
 def folders(runs_dir: str) -> Iterator[str]:
-    """The paths of all run folders: `runs/run_*` and `runs/PROJECT/TASK/runs/*`."""
+    """The paths of all run folders: `runs/run_*` and `runs/PROJECT/TASK/runs/*`.
+
+    Of the runs folder of one task, as a run in it sees it: those of that task.
+    """
     for name, path in _subfolders(runs_dir):
-        if name.startswith("run_"):
+        if is_run_name(name):
             yield path
             continue
         if name.startswith("."):
             continue
         for _, task in _subfolders(path):
-            for _, run_path in _subfolders(os.path.join(task, "runs")):
-                yield run_path
+            for run_name, run_path in _subfolders(os.path.join(task, "runs")):
+                if run_name != ACTIVE:
+                    yield run_path
+
+
+def task_folders(runs_dir: str) -> Iterator[str]:
+    """The paths of the folders `runs/PROJECT/TASK`, whatever is in them."""
+    for project in files.names(runs_dir):
+        if not is_run_name(project) and project[0] != ".":
+            for task in files.names(os.path.join(runs_dir, project)):
+                if task[0] != ".":
+                    yield os.path.join(runs_dir, project, task)
 
 
 def _subfolders(path: str) -> list[tuple[str, str]]:

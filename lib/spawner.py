@@ -247,6 +247,8 @@ def _receive(connection: socket.socket, count: int) -> tuple[dict[str, object] |
 
 
 def _write_pid(path: str) -> None:
+    if not path:
+        return
     # Not by rename: a killed supervisor would leave the temporary file in the runs folder,
     # where nobody could tell whether its writer still lives.
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
@@ -284,7 +286,7 @@ def _supervise(
     """Hold one run to its end; False when that went wrong."""
     tokens = order.get("tokens")
     redact.add_tokens(tokens if isinstance(tokens, list) else ())
-    pid_file = str(order["pid_file"])
+    pid_file = str(order.get("pid_file") or "")  # of a plan's task; a loop's has its lock
     try:
         if order.get("adopt"):
             _write_pid(pid_file)
@@ -309,7 +311,8 @@ def _supervise(
 
         supervisor.log(run, traceback.format_exc())
     finally:
-        files.remove(pid_file)
+        if pid_file:
+            files.remove(pid_file)
     return False
 
 

@@ -35,7 +35,8 @@ SILENT_SHARE = 3  # of the idle timeout, if that is less
 STALL_SECONDS = 30.0  # between two looks at an agent: this process, or the machine, was stopped
 USAGE_SECONDS = 5.0  # between two notes of the tokens used so far
 TICK_SECONDS = (0.05, 0.25)
-CHILD_SCRIPT = "run-agent.py"  # in the command line of what becomes a child run's supervisor
+# In the command line of what becomes a child run's supervisor, or a child task's loop.
+CHILD_SCRIPTS = ("run-agent.py", "run-task")
 CHILD_START_SECONDS = 2.0  # in which it does that
 FORK_SECONDS = 0.3  # in which a process that was forked to execute another has done so
 CHUNK_BYTES = 1 << 20
@@ -383,7 +384,7 @@ class Supervisor:
 
     def _option(self, key: str) -> str:
         """Where a limit is set: a run of a plan has it from there."""
-        is_planned = bool(self.run.text("attempt_token"))
+        is_planned = self.run.text("attempt_token") and not runs.task_folder_of(self.run)
         return f"{key}: in the plan" if is_planned else f"--{key.replace('_', '-')}"
 
     def _mark_silence(self, seconds: float, limit: float) -> None:
@@ -554,7 +555,8 @@ class Supervisor:
         left = self._members(set())
         if left and time.monotonic() < young_until:
             return False
-        return not any(CHILD_SCRIPT in procs.command_line(process.pid) for process in left)
+        lines = [procs.command_line(process.pid) for process in left]
+        return not any(script in line for script in CHILD_SCRIPTS for line in lines)
 
     def _drain_output(self) -> None:
         # Not for as long as it grows: what the agent was allowed to leave
@@ -882,12 +884,13 @@ def _finish_repair(watch: Supervisor) -> bool:
 
 def _unused_record(run: runs.Run) -> runs.Record:
     """What can be said of a folder that was allocated and then never used."""
-    name = run.run_id
+    name, task_folder = run.run_id, runs.task_folder_of(run)
+    project, task = os.path.split(task_folder) if task_folder else ("unknown", name)
     return {
         "version": 1,
         "run_id": name,
-        "project_id": "unknown",
-        "task_id": name,
+        "project_id": os.path.basename(project),
+        "task_id": task,
         "agent": "",
         "pid": 0,
         "pgid": 0,
@@ -920,9 +923,12 @@ def _was_announced(run: runs.Run, *types: str) -> bool:
 
 
 def repair_all(runs_dir: str) -> int:
-    """Repair every run of a runs folder that needs it; says how many did."""
+    """Repair every run of a runs folder, and of its task folders, that needs it; says how many did."""
+    places = [runs_dir, *(os.path.join(path, "runs") for path in runs.task_folders(runs_dir))]
     return sum(
-        _repair_marked(runs.Run(os.path.join(runs_dir, n), {})) for n in runs.marked(runs_dir)
+        _repair_marked(runs.Run(os.path.join(place, name), {}))
+        for place in places
+        for name in runs.marked(place)
     )
 
 

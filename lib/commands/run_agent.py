@@ -68,6 +68,7 @@ def run_agent(values: Values) -> int:
     cwd = runner.check_cwd(values.text("cwd") or ".")
     prompt = _prompt(values, cwd)
     runs_dir = paths.runs_dir(values.text("root"), values.text("runs_dir"))
+    task_folder = _task_folder(runs_dir)
     task = values.text("task")
     request = runner.Request(
         agent=name,
@@ -78,6 +79,7 @@ def run_agent(values: Values) -> int:
         prompt=prompt,
         project=_project(values, cwd),
         task=_safe("--task", task) if task else os.environ.get("JRUN_TASK_ID") or _stem(values),
+        task_folder=task_folder,
         parent=values.text("parent") or os.environ.get("JRUN_ID"),
         previous=values.text("previous"),
         bus=paths.bus_path(values.text("root"), values.text("bus")),
@@ -90,7 +92,7 @@ def run_agent(values: Values) -> int:
     paths.make_folder(runs_dir)
     runner.check_space(runs_dir)
     supervisor.repair_all(runs_dir)
-    record, lock = runs.allocate(runs_dir, task or "")
+    record, lock = runs.allocate(runs_dir, task or "", in_task_folder=bool(task_folder))
     as_json = values.flag("json")
     if not as_json:
         _say(f"RUN_ID={record.run_id}\nRUN_DIR={redact.for_terminal(record.path)}\n")
@@ -111,6 +113,13 @@ def run_agent(values: Values) -> int:
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nobody listens; the code still tells
     return code
+
+
+def _task_folder(runs_dir: str) -> str:
+    """The task folder that a child run is recorded in; "" for a run in no task."""
+    folder = os.environ.get("JRUN_TASK_FOLDER")
+    is_there = folder and os.path.abspath(os.path.join(folder, "runs")) == runs_dir
+    return str(folder) if is_there else ""
 
 
 def _say(text: str) -> None:

@@ -17,7 +17,7 @@ LIB = ROOT / "lib"
 LAYERS = [
     "errors", "faults", "ids", "files", "wakeup", "watch", "redact", "shown", "textual", "events",
     "yamlscalar", "yamlflow", "yamlread", "yamlforeign", "yamlio",
-    "paths", "bus_parse", "bus", "procs", "runs",
+    "paths", "bus_parse", "bus", "procs", "runs", "tasks",
     "agents._render", "agents.base", "agents", "agents.*",
     "config", "supervisor", "runner", "spawner",
     "checked", "plan_records", "plan_rules", "plan_order", "plan_agents", "prompt_files",
