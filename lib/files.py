@@ -252,6 +252,14 @@ def signature(path: str) -> object:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
+def is_regular(path: str) -> bool:
+    """True for a regular file; a link to one is none."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
 def inode(path: str) -> int:
     """The inode number behind a path; 0 when there is none."""
     try:

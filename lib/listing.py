@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from lib import ids, paths, redact, runs
+from lib import files, ids, paths, redact, runs, tasks
 from lib.errors import UserError
 
 TYPE_CHECKING = False
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 START_DELAY_NS = 60 * ids.NANOSECONDS  # at most so long after its folder was made a run starts
 STATUSES = (runs.RUNNING, runs.COMPLETED, runs.FAILED, runs.UNKNOWN)
+NOT_STARTED = "it has not begun yet: its task may wait for others"
+DONE_TELLS = "how it ended is not known; its task is done"
 UNSTAMPED = "~"  # sorts above every stamp: a name that tells no time must always be looked at
 
 
@@ -39,10 +41,34 @@ class Row:
     def state(self) -> runs.State:
         if self._state is None:
             try:
-                self._state = runs.state(self.run)
+                self._state = state_of(self.run)
             except OSError as error:  # one odd folder must not hide the others
                 self._state = runs.State(runs.UNKNOWN, None, f"its state is hidden: {error}")
         return self._state
+
+
+def state_of(run: runs.Run, is_done: bool | None = None) -> runs.State:
+    """What is true of the run now, where it lies in a task folder as the original judges it.
+
+    There the task's DONE proves what no exit code tells any more, and a
+    folder without a record is one that waits for its start.  `is_done` says
+    whether there is a DONE, None: look.
+    """
+    state = runs.state(run)
+    task_folder = runs.task_folder_of(run)
+    if state.status != runs.FAILED or not task_folder:
+        return state
+    if not run.record:
+        is_ours = os.path.lexists(f"{task_folder}/runs/{runs.ACTIVE}/{run.run_id}")
+        return state if is_ours else runs.State(runs.UNKNOWN, None, NOT_STARTED)
+    if state.exit_code not in (None, -1) or not runs.was_started(run):
+        return state
+    if is_done is None:
+        is_done = files.is_regular(f"{task_folder}/{tasks.DONE}")
+    if is_done:
+        reason = run.text("error_summary") or DONE_TELLS
+        return runs.State(runs.COMPLETED, 0, reason, ended_unrecorded=state.ended_unrecorded)
+    return state
 
 
 class Wanted:

@@ -237,6 +237,25 @@ def read(path: str) -> dict[str, TaskState]:
     return _read(path)[1]
 
 
+def read_whole(path: str) -> tuple[dict[str, object], dict[str, TaskState]]:
+    """Header and tasks, like `read`."""
+    header, tasks, _ = _read(path)
+    return header, tasks
+
+
+def apply_lines(
+    text: str, header: dict[str, object], tasks: dict[str, TaskState]
+) -> dict[str, object] | None:
+    """Take further lines of the journal into `tasks`; the header then, None for a line unread."""
+    import json
+
+    try:
+        entries = [json.loads(line) for line in text.split("\n") if line]
+    except (ValueError, RecursionError):
+        return None
+    return _apply([entry for entry in entries if isinstance(entry, dict)], header, tasks)
+
+
 def _read(path: str) -> tuple[dict[str, object], dict[str, TaskState], int]:
     """Header, tasks and the journal's number, of one moment though their owner may be at work."""
     for _ in range(READ_TRIES):

@@ -235,8 +235,11 @@ def load_flat(text: str) -> dict[str, object] | None:
         key, colon, value = row.partition(": ")
         if not colon or key in result:
             return None
-        if not _is_plain_key(key) or len(key) > MAX_KEY:
-            return None
+        if key not in _plain_keys:
+            if not _is_plain_key(key) or len(key) > MAX_KEY:
+                return None
+            if len(_plain_keys) < 200:
+                _plain_keys.add(key)
         first = value[:1]
         if first == '"' and value[-1] == '"' and "\\" not in value and value.count('"') == 2:
             result[key] = value[1:-1]
