@@ -2,7 +2,8 @@
 
 It prints claude's stream-json, posts one PROGRESS and one FACT to
 $JRUN_MESSAGE_BUS, writes $JRUN_RUN_FOLDER/output.md (each where the variable is
-set), and ends with 0. Where the prompt asks for a "VERDICT:", the last line of
+set), makes $JRUN_TASK_FOLDER/DONE where the prompt asks for that file, and ends
+with 0. Where the prompt asks for a "VERDICT:", the last line of
 its answer is `VERDICT: APPROVE`. Its tokens are the words of prompt and answer;
 its cost is 0. It works for 0.1 s, or --delay SECONDS, or $CONDUCTOR_OFFLINE_DELAY.
 
@@ -24,6 +25,7 @@ what real agents do; they are obeyed in order, between PROGRESS and FACT:
     empty           end with 0 and an empty result, without FACT and output.md
     reject          VERDICT: REJECT, asked for or not
     no-verdict      no verdict, asked for or not
+    not-done        no DONE, asked for or not
     silent          nothing on stdout, from the very beginning
 
 A line that is none of these is reported on stderr and otherwise passed over.
@@ -95,6 +97,7 @@ class Rehearsal:
             return 0
         answer = self.answer()
         self.write_output(answer)
+        self.mark_done()
         self.post("FACT", f"offline agent: finished {self.task}")
         self.speak(answer)
         self.result(answer)
@@ -221,6 +224,20 @@ class Rehearsal:
         else:
             self.tool_result(tool_id, "done")
 
+    def mark_done(self) -> None:
+        """Make DONE in the task folder, if that is wanted: a child run is not asked for it."""
+        folder = os.environ.get("JRUN_TASK_FOLDER")
+        if not folder or f"{folder}/DONE" not in self.prompt or "not-done" in self.words:
+            return
+        tool_id = self.use_tool("Bash", command=f"touch {folder}/DONE")
+        try:
+            with open(os.path.join(folder, "DONE"), "ab"):
+                pass
+        except OSError as error:
+            self.tool_result(tool_id, str(error), failed=True)
+        else:
+            self.tool_result(tool_id, "")
+
     def result(self, text: str, *, failed: bool = False) -> None:
         self.emit(
             type="result",
@@ -303,7 +320,7 @@ def _is_directive(word: str, argument: str) -> bool:
         return whole and (word == "flood" or int(argument) < 256)
     if word == "sleep":
         return _number(argument) is not None
-    plain = ("spawn", "hang", "crash", "no-result", "empty", "reject", "no-verdict", "silent")
+    plain = ("spawn", "hang", "crash", "no-result", "empty", "reject", "no-verdict", "not-done", "silent")
     return word in plain and not argument
 
 

@@ -86,7 +86,7 @@ def run_agent(values: Values) -> int:
         timeout=_limit(values, settings, "timeout"),
         idle_timeout=_limit(values, settings, "idle_timeout"),
         model=values.text("model"),
-        env=_variables(values.items("env")),
+        env=variables_of(values.items("env")),
         keep_background=values.flag("keep_background"),
     )
     paths.make_folder(runs_dir)
@@ -180,7 +180,8 @@ def _limit(values: Values, settings: config.Config, key: str) -> float:
         ) from None
 
 
-def _variables(pairs: list[str]) -> dict[str, str]:
+def variables_of(pairs: list[str]) -> dict[str, str]:
+    """What `--env KEY=VALUE` sets; UsageError for what is no such pair."""
     result = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")

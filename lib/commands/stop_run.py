@@ -30,6 +30,10 @@ on another machine is left alone.""",
     options=(
         Option("--all", help="every run of the runs folder that is running here"),
         Option(
+            "--project", metavar="ID", help="with --task: a task's loop, and all that runs of it"
+        ),
+        Option("--task", metavar="ID", help="the task of --project to stop"),
+        Option(
             "--root",
             metavar="DIR",
             help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
@@ -44,6 +48,7 @@ on another machine is left alone.""",
         "bin/stop-run infra-storage",
         "bin/stop-run 20260223-204859-4711 20260223-204901-4720",
         "bin/stop-run --all",
+        "bin/stop-run --project shop --task task-20260223-204500-cart",
     ),
     exit_codes="0 each has ended, now or before; 1 one could not be stopped, or no such run; "
     "2 wrong usage",
@@ -56,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def stop_run(values: Values) -> int:
     names = values.items("run")
+    if values.is_given("project") or values.is_given("task"):
+        return _stop_task(values)
     if bool(names) == values.flag("all"):
         raise UsageError("name a RUN or more, or --all, but not both; see --help")
     _learn_tokens()
@@ -69,6 +76,25 @@ def stop_run(values: Values) -> int:
         if not chosen:
             _tell("no run is running")
     return _stop_all({record.path: record for record in chosen})
+
+
+def _stop_task(values: Values) -> int:
+    """End a task's loop, then what lives of it; start run-task again to go on."""
+    from lib import loop_control, tasks
+
+    project, name = values.text("project"), values.text("task")
+    if not (project and name) or values.items("run") or values.flag("all"):
+        raise UsageError("--project and --task together name one task to stop, and nothing else")
+    _learn_tokens()
+    folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
+    task = tasks.locate(folder, project, name)
+    if not os.path.isdir(task.path):
+        raise UserError(f"no task {name} of project {project} in {redact.for_terminal(folder)}")
+    was_alive, problems = loop_control.stop(task)
+    for problem in problems:
+        _tell(problem)
+    sys.stdout.write(f"stopped {name}\n" if was_alive else f"{name} was not running\n")
+    return EXIT_FAILED if problems else EXIT_OK
 
 
 def _learn_tokens() -> None:

@@ -1,0 +1,305 @@
+"""run-task: start an agent on one task again and again, until the task is done."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from lib import (
+    agents,
+    config,
+    faults,
+    files,
+    ids,
+    loop_record,
+    paths,
+    redact,
+    runner,
+    runs,
+    supervisor,
+    tasks,
+)
+from lib.cli import Command, Option, Values, parse_seconds, run
+from lib.commands.run_agent import variables_of
+from lib.errors import EXIT_OK, UsageError, UserError
+from lib.loop import Loop
+from lib.loop_record import LoopRecord
+from lib.loop_settings import Settings
+from lib.spawner import Spawner
+from lib.tasks import Task
+
+COMMAND = Command(
+    "run-task",
+    "start an agent again and again until its task is done",
+    about="""\
+Works in RUNS_DIR/PROJECT/TASK/: TASK.md is the prompt, TASK-MESSAGE-BUS.md the
+bus, runs/ has a folder for each attempt and for each child run.  The agent is
+started again until it has made the file DONE; then its child runs are waited
+for, and the project's bus is told once.  Start it again after anything: an
+agent that is still at work is taken over, attempts are counted on.  Ctrl-C and
+SIGTERM stop the agent and all it started; a closed terminal changes nothing.""",
+    options=(
+        Option("--project", metavar="ID", help="project (default: $JRUN_PROJECT_ID)"),
+        Option("--task", metavar="ID", help="task (default: a new one, task-YYYYMMDD-HHMMSS-NAME)"),
+        Option("--agent", metavar="NAME", help="the agent (default: the config's, else the first of codex, claude, gemini on PATH)"),
+        Option("--prompt", metavar="TEXT", help="what is to be done (default: what TASK.md says)"),
+        Option("--prompt-file", metavar="FILE", help="the same, from a file"),
+        Option("--cwd", metavar="DIR", help="the agent's working folder (default: the task folder)"),
+        Option("--depends-on", metavar="TASK,…", many=True, help="start only when these tasks of the project are done; kept in the task folder; may be repeated"),
+        Option("--max-restarts", metavar="N", kind="int", default=100, help="at most N attempts (default: 100)"),
+        Option("--restart-delay", metavar="TIME", kind="seconds", default=1.0, help="pause before the next attempt (default: 1s)"),
+        Option("--child-wait-timeout", metavar="TIME", kind="seconds", default=300.0, help="with DONE, wait at most that long for child runs (default: 300s)"),
+        Option("--timeout", metavar="TIME", kind="seconds", default=0.0, help="give up after that long in all, and stop what runs: 8h; 0 = never"),
+        Option("--run-timeout", metavar="TIME", kind="seconds", help="stop an attempt after that long"),
+        Option("--idle-timeout", metavar="TIME", kind="seconds", help="stop an attempt when it has been silent for that long"),
+        Option("--max-wait", metavar="TIME", kind="seconds", help="wait at most that long for a quota (default: 6h)"),
+        Option("--no-wait", help="do not wait for a quota: exit 75"),
+        Option("--resume", help="reopen a task that is done or has failed; its DONE is moved aside"),
+        Option("--resume-session", help="let the next attempt go on with the agent's session, where its program can"),
+        Option("--detach", help="once it has begun, go on in the background and write to loop.log of the task folder"),
+        Option("--model", metavar="NAME", help="the model, where the agent lets one choose"),
+        Option("--env", metavar="KEY=VALUE", many=True, help="set a variable for the agent; may be repeated"),
+        Option("--root", metavar="DIR", help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)"),
+        Option("--runs-dir", metavar="DIR", help="the runs folder, or a storage root of the original (default: ROOT/runs)"),
+        Option("--config", metavar="FILE", help="the config (default: $CONDUCTOR_CONFIG, ./config.yaml, …)"),
+    ),
+    examples=(
+        "bin/run-task --project shop --task task-20260223-204500-cart --agent claude --prompt-file cart.md --cwd ~/shop",
+        "bin/run-task --project shop --task task-20260223-204500-cart        # after anything: go on",
+        "bin/run-task --project shop --prompt 'Say hello' --agent offline",
+        "bin/run-task --project shop --task deploy --depends-on build,docs --prompt-file deploy.md --detach",
+    ),
+    exit_codes="0 the task is done; 1 all attempts are used up, or it failed; 2 wrong usage, or a "
+    "config that cannot be used; 75 stopped for a quota; 124 timed out; 127 the agent's program is "
+    "not on PATH; 130 its run was stopped; 128+N stopped by signal N",
+)  # fmt: skip
+MAX_WAIT_SECONDS = 6 * 3600.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    faults.enter_part("loop")
+    return run(COMMAND, run_task, arguments)
+
+
+def run_task(values: Values) -> int:
+    _refuse_contradictions(values)
+    runs_dir = _runs_dir(values)
+    given = _given_prompt(values)
+    task = _task(values, runs_dir)
+    configuration = config.load(values.text("config"))
+    agent = values.text("agent") or runner.choose_agent(configuration)
+    type_name, _, _ = runner.resolve_agent(configuration, agent)
+    if given is None and not os.path.isfile(task.file(tasks.PROMPT)):
+        raise UsageError(
+            f"no prompt: there is no {tasks.PROMPT} in {redact.for_terminal(task.path)}; "
+            "add --prompt TEXT or --prompt-file FILE"
+        )
+    cwd = runner.check_cwd(str(values.text("cwd"))) if values.text("cwd") else task.path
+    environment = {**_config_of(configuration), **variables_of(values.items("env"))}
+    redact.add_tokens(redact.known_tokens(environment))  # this process tells what its agents say
+    limits = {key: _limit(values, configuration, key) for key in ("timeout", "idle_timeout")}
+    paths.make_folder(runs_dir)
+    runner.check_space(runs_dir)
+    record = LoopRecord(task)
+    record.lock()
+    try:
+        record.load()
+        record.fields["pid"] = os.getpid()
+        _say(f"TASK_ID={task.task}\nTASK_DIR={redact.for_terminal(task.path)}\n")
+        prompt = _settle_prompt(task, given)
+        _check_prompt(type_name, task, prompt)
+        if values.is_given("depends_on"):
+            tasks.set_dependencies(task, values.items("depends_on"))
+        if values.flag("resume"):
+            _reopen(record)
+        supervisor.repair_all(runs_dir)
+        if values.flag("detach") and not _detach(record):
+            return EXIT_OK
+        _note_child_task(task)
+        settings = Settings(
+            agent=agent,
+            prompt=prompt,
+            cwd=cwd,
+            max_restarts=values.number("max_restarts") or 0,
+            restart_delay=values.seconds("restart_delay") or 0.0,
+            child_wait=values.seconds("child_wait_timeout") or 0.0,
+            timeout=values.seconds("timeout") or 0.0,
+            run_timeout=limits["timeout"],
+            idle_timeout=limits["idle_timeout"],
+            max_wait=_max_wait(values),
+            model=values.text("model"),
+            parent=os.environ.get("JRUN_ID", ""),
+            env=environment,
+            resume_session=values.flag("resume_session"),
+        )
+        return Loop(record, settings, configuration, Spawner(paths.TOOLKIT), _tell).run()
+    finally:
+        record.close()
+
+
+def _refuse_contradictions(values: Values) -> None:
+    for one, other in (("prompt", "prompt_file"), ("max_wait", "no_wait")):
+        if values.is_given(one) and values.is_given(other):
+            names = [f"--{name.replace('_', '-')}" for name in (one, other)]
+            raise UsageError(f"{names[0]} and {names[1]} exclude each other; keep one")
+    most = values.number("max_restarts")
+    if most is not None and most < 0:
+        raise UsageError(f"--max-restarts: {most} is below 0")
+    variables_of(values.items("env"))
+
+
+def _runs_dir(values: Values) -> str:
+    """Where the project's folder lies; inside a run of a task, where that task's project does."""
+    folder = os.environ.get("JRUN_TASK_FOLDER")
+    if folder and not values.text("root") and not values.text("runs_dir"):
+        return os.path.dirname(os.path.dirname(os.path.abspath(folder)))
+    return paths.runs_dir(values.text("root"), values.text("runs_dir"))
+
+
+def _task(values: Values, runs_dir: str) -> Task:
+    project = values.text("project") or os.environ.get("JRUN_PROJECT_ID")
+    if not project:
+        raise UsageError("--project is missing; name the project that the task belongs to")
+    name = values.text("task")
+    if name is None and values.flag("resume"):
+        raise UsageError("--resume needs --task, the one to reopen")
+    if name is None:
+        source = values.text("prompt_file")
+        stem = os.path.basename(source).rpartition(".")[0] if source else ""
+        name = tasks.generate_id(ids.slug(stem) if stem else "")
+    task = tasks.locate(runs_dir, project, name)
+    if values.flag("resume") and not os.path.isdir(task.path):
+        raise UserError(f"no task {name} in project {project}; leave --resume out to begin it")
+    return task
+
+
+# -- the prompt
+
+
+def _given_prompt(values: Values) -> bytes | None:
+    text, path = values.text("prompt"), values.text("prompt_file")
+    if path is not None:
+        return runner.read_prompt(os.path.expanduser(path))
+    if text is None:
+        return None
+    return runner.check_prompt(text.encode("utf-8", "surrogateescape"), "--prompt")
+
+
+def _settle_prompt(task: Task, given: bytes | None) -> bytes:
+    """What the agent shall do; TASK.md is written where there is none, and never replaced."""
+    path = task.file(tasks.PROMPT)
+    if given is None:
+        return runner.read_prompt(path)
+    if not os.path.lexists(path):
+        files.replace_file(path, given.strip() + b"\n", 0o600)
+    elif runner.read_prompt(path).strip() != given.strip():
+        _tell(f"{tasks.PROMPT} says something else and is kept; this loop goes by the given prompt")
+    return given
+
+
+def _check_prompt(type_name: str, task: Task, prompt: bytes) -> None:
+    """UsageError for a prompt that the agent can do nothing with: before a hundred attempts at it."""
+    check = getattr(agents.load(type_name), "check_prompt", None)
+    if check is None:
+        return
+    path = task.file(f".prompt.{os.getpid()}.tmp")
+    files.replace_file(path, prompt, 0o600, durable=False)
+    try:
+        check(path)
+    except UserError as error:
+        text = str(error).replace(path, task.file(tasks.PROMPT))
+        raise UsageError(text) from None
+    finally:
+        files.remove(path)
+
+
+# -- beginning
+
+
+def _limit(values: Values, settings: config.Config, key: str) -> float:
+    """A limit of one attempt: the option's, else the config's default, else none."""
+    given = values.seconds("run_timeout" if key == "timeout" else key)
+    default = settings.defaults.get(key)
+    if given is not None or default is None:
+        return given or 0.0
+    try:
+        return parse_seconds(str(default))
+    except ValueError:
+        raise UsageError(
+            f"{settings.path}: defaults.{key}: {default!r} is no time; write 15m"
+        ) from None
+
+
+def _max_wait(values: Values) -> float:
+    given = values.seconds("max_wait")
+    return 0.0 if values.flag("no_wait") else MAX_WAIT_SECONDS if given is None else given
+
+
+def _config_of(settings: config.Config) -> dict[str, str]:
+    """For the agent's own calls of run-agent.py: the agents it is told of are those of this config."""
+    return {"CONDUCTOR_CONFIG": settings.path} if settings.path else {}
+
+
+def _reopen(record: LoopRecord) -> None:
+    """Make a task that is done, or that failed, one that is open: its DONE does not count any more."""
+    path = record.task.file(tasks.DONE)
+    if tasks.is_done(record.task):
+        aside, number = f"{path}.{ids.stamp(time.time())}", 1
+        while os.path.lexists(aside):
+            number += 1
+            aside = f"{path}.{ids.stamp(time.time())}.{number}"
+        os.rename(path, aside)
+        files.sync_folder(record.task.path)
+        _tell(f"reopened: {tasks.DONE} is now {os.path.basename(aside)}")
+    faults.point("loop-reopened")
+    if record.fields.get("state") in (None, *loop_record.ENDED):
+        record.fields.update(reopened=ids.rfc3339(), state="")
+        record.save()
+
+
+def _note_child_task(task: Task) -> None:
+    """Inside a run: be found by who stops that, and not be taken for what its agent left behind."""
+    inside = os.environ.get("JRUN_RUN_FOLDER")
+    if inside and os.environ.get("JRUN_ID"):
+        runs.note_child(inside, runs.Run(task.path, {}))
+
+
+def _detach(record: LoopRecord) -> bool:
+    """Go on in a process of its own session; False in the one that the terminal waits for."""
+    sys.stdout.flush()
+    path = record.task.file(loop_record.LOG)
+    # Opened here, so that what keeps it from being written is said now.
+    log = files.open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    pid = os.fork()
+    if pid:
+        stop = f"stop-run --project {record.task.project} --task {record.task.task}"
+        _say(
+            f"PID={pid}\nthe loop goes on as pid {pid} and writes to {redact.for_terminal(path)}; "
+            f"stop it: {stop}\n"
+        )
+        return False
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    record.sign()
+    return True
+
+
+# -- telling
+
+
+def _tell(text: str) -> None:
+    line = redact.for_terminal(redact.text(text)).replace("\n", " ")
+    _say(f"{ids.rfc3339()[11:19]} {line}\n")
+
+
+def _say(text: str) -> None:
+    """Print at once.  Nobody may be listening any more: the loop goes on all the same."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError:  # EPIPE; EIO of a closed terminal
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
