@@ -9,6 +9,7 @@ import pytest
 
 from tests.agent_runs import Place
 from tests.plan_root import PlanRoot
+from tests.task_root import TaskRoot
 
 
 @pytest.fixture
@@ -23,6 +24,14 @@ def root(tmp_path: Path) -> Iterator[PlanRoot]:
 def place(tmp_path: Path) -> Iterator[Place]:
     """A place for single runs; what a failing test left running in it is ended."""
     made = Place(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tasks_root(tmp_path: Path) -> Iterator[TaskRoot]:
+    """A root for tasks in loops; what a failing test left running in it is ended."""
+    made = TaskRoot(tmp_path / "root")
     yield made
     made.close()
 
