@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Parent = str | Mapping[str, object]
 
 TASK_BUS, PROJECT_BUS, ROOT_BUS = paths.BUS_NAMES
+ARCHIVED = ".archived"  # the end of the name of a bus that was rotated
 LOCK_SECONDS = 10.0
 FIRST_WINDOW = 16 * 1024  # bytes read from the end at first; four times as many each time after
 _TAIL = 16 * 1024  # bytes in which the last message usually fits
@@ -268,6 +269,60 @@ def _nanoseconds_of(msg_id: str) -> int | None:
         return None
     day = f"{date[:4]}-{date[4:6]}-{date[6:]}T"
     return ids.parse_rfc3339(f"{day}{clock[:2]}:{clock[2:4]}:{clock[4:]}.{fraction}Z")
+
+
+# -- rotating
+
+
+def rotate(path: str, limit_bytes: int, lock_seconds: float = LOCK_SECONDS) -> str | None:
+    """Put a bus that is larger than that aside, and begin a new one; returns where the old one is.
+
+    No message is lost: it is done under the lock, and a writer that waited
+    for it goes on with the new file, which begins with the text that stood
+    above the first message. Where files can have two names there is a bus at
+    every moment, else the next message makes it. None: it is not so large (any
+    more). UserError, LockTimeoutError as of `append`.
+    """
+    if files.size(path) <= limit_bytes:
+        return None
+    fd = _open_locked(path, lock_seconds)
+    try:
+        status = os.fstat(fd)
+        if status.st_size <= limit_bytes:
+            return None
+        archive, has_two_names = _archive_of(path, status)
+        faults.point("bus-archived")
+        if not has_two_names:
+            return archive
+        first = next(read(path), None)
+        count = first.offset if first and first.offset <= _TAIL else 0
+        files.replace_file(path, os.pread(fd, count, 0).rstrip(b"\n"), status.st_mode & 0o777)
+        return archive
+    finally:
+        os.close(fd)
+
+
+def _archive_of(path: str, status: os.stat_result) -> tuple[str, bool]:
+    """Give the file its second name, unless a rotation that was killed has done so; (it, is it
+    the second). Its only one where the file system has no second names."""
+    folder, name = os.path.split(path)
+    if status.st_nlink > 1:
+        for other in files.names(folder):
+            is_archive = other.startswith(f"{name}.") and other.endswith(ARCHIVED)
+            if is_archive and files.inode(os.path.join(folder, other)) == status.st_ino:
+                return os.path.join(folder, other), True
+    seconds = time.time()
+    while True:
+        archive = f"{path}.{ids.stamp(seconds)}{ARCHIVED}"
+        seconds += 1
+        if os.path.lexists(archive):
+            continue  # nobody else makes one while we hold the lock
+        try:
+            os.link(path, archive)
+            return archive, True
+        except OSError:
+            os.rename(path, archive)
+            return archive, False
 
 
 # -- where the file ends

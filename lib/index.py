@@ -17,7 +17,7 @@ import gc
 import os
 import time
 
-from lib import files, ids, paths, runs, state, tasks, yamlio
+from lib import files, ids, loop_record, paths, runs, state, tasks, yamlio
 from lib.errors import UserError
 from lib.index_entries import BusEntry, Changes, PlanEntry, RunEntry
 
@@ -29,11 +29,9 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str]  # project, task
 
-LOOP_LOCK = "LOOP.lock"
 TASK_MARKS = frozenset(
     [tasks.PROMPT, tasks.CONFIG, tasks.LOOP, tasks.DONE, "runs", paths.BUS_NAMES[0]]
 )
-LOOP_ENDED = ("done", "failed", "stopped")
 FRESH_NS = ids.NANOSECONDS  # so long after a change a folder may change again unseen
 SETTLED_SECONDS = 60.0  # from when on a task at rest is looked at less often
 
@@ -144,8 +142,8 @@ class TaskEntry:
         if self._folder.has_file(tasks.CONFIG) or self.depends_on:
             self._look_at_config()  # the original writes it in place: no folder tells
         if self.loop is not None:
-            self.loop_is_live = self.loop_state not in LOOP_ENDED and _is_locked(
-                f"{self.path}/{LOOP_LOCK}"
+            self.loop_is_live = self.loop_state not in loop_record.ENDED and _is_locked(
+                f"{self.path}/{loop_record.LOCK}"
             )
         return before != (self.done, self.loop_is_live, self.depends_on, self.loop)
 

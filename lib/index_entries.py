@@ -327,7 +327,7 @@ class BusEntry:
         folder, name = os.path.split(self.path)
         for other in reversed(files.names(folder)):
             path = os.path.join(folder, other)
-            if other.startswith(f"{name}.") and other.endswith(".archived"):
+            if other.startswith(f"{name}.") and other.endswith(bus.ARCHIVED):
                 try:
                     if os.lstat(path).st_ino == self._inode:
                         return list(bus.read(path, self._end))

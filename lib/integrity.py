@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from lib import integrity_bus, integrity_plans, integrity_runs, procs, runs
+from lib import cleaning, integrity_bus, integrity_plans, integrity_runs, procs, runs
 from lib.integrity_base import ENDED, LIVE, NOTE, REPAIR, VIOLATION, Finding, Place, Seen
 
 SETTLE_SECONDS = 1.0  # between two looks
@@ -56,7 +56,7 @@ def _look(place: Place) -> Report:
     paths = integrity_bus.paths_of(place, seen)
     buses = [integrity_bus.read(path) for path in paths]
     flat = {run.run_id: run for run in seen if os.path.dirname(run.path) == place.runs_dir}
-    findings += integrity_plans.examine(plans, flat)
+    findings += integrity_plans.examine(plans, flat, cleaning.removed(place.runs_dir))
     findings += integrity_plans.examine_pid_files(place.runs_dir, plans, flat)
     for bus in buses:
         findings += bus.findings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lib import files, integrity_runs, runs, state, verify
@@ -68,8 +68,13 @@ def _is_done(attempt: Attempt) -> bool:
     return attempt.get("result") == "done"
 
 
-def examine(plans: list[PlanSeen], seen: Mapping[str, Seen]) -> Iterator[Finding]:
-    """What is wrong with the states; `seen` has the flat runs by their id."""
+def examine(
+    plans: list[PlanSeen], seen: Mapping[str, Seen], removed: Collection[str] = ()
+) -> Iterator[Finding]:
+    """What is wrong with the states; `seen` has the flat runs by their id.
+
+    `removed` are the ids of those that clean-runs has removed.
+    """
     owners: dict[str, str] = {}
     for plan in plans:
         if plan.problem:
@@ -80,7 +85,8 @@ def examine(plans: list[PlanSeen], seen: Mapping[str, Seen]) -> Iterator[Finding
                 what = f"run {run_id} is an attempt of {owners[run_id]} and of {task_id}"
                 yield Finding(VIOLATION, plan.path, what, _LOOK)
             owners[run_id] = task_id
-            yield from _examine_attempt(plan, task_id, attempt, seen.get(run_id))
+            if run_id in seen or run_id not in removed or _is_open(attempt):
+                yield from _examine_attempt(plan, task_id, attempt, seen.get(run_id))
         for task_id, entry in plan.tasks.items():
             yield from _examine_task(plan, task_id, entry)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tarfile
@@ -13,82 +12,23 @@ from typing import Any
 
 import pytest
 
-from lib import bus, files, ids, listing, procs, runs, yamlio
+from lib import bus, ids, listing, runs
 from lib.index import Index, TaskEntry
 from lib.state import PlanState, TaskState
+from tests.stored_root import RUNNING, THIS_MACHINE, StoredRoot, held, snapshot, write_record
 
 SAMPLE = Path(__file__).parent.parent / "data" / "storage" / "go-storage-sample.tar.gz"
-LONG_AGO = 1_700_000_000 * ids.NANOSECONDS
-NOON = 1_767_268_800  # 2026-01-01T12:00:00Z
 
 
-class Root:
-    """A runs folder in the making; whatever was made is old, so that folders have settled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.runs_dir = path / "runs"
-        self.runs_dir.mkdir(parents=True)
-        self._made = 0
-
-    def run(self, parent: Path | None = None, name: str = "", **fields: object) -> Path:
-        self._made += 1
-        stamp = ids.stamp(NOON + self._made)
-        where = parent / "runs" if parent else self.runs_dir
-        name = name or (f"{stamp}0000-7-{self._made}" if parent else f"run_{stamp}-{self._made}")
-        folder = where / name
-        folder.mkdir(parents=True)
-        write_record(folder, start_time=ids.rfc3339((NOON + self._made) * 10**9), **fields)
-        self.settle()
-        return folder
-
-    def task(self, task: str, project: str = "demo", **config: object) -> Path:
-        folder = self.runs_dir / project / task
-        folder.mkdir(parents=True)
-        (folder / "TASK.md").write_text("Do it.\n")
-        if config:
-            (folder / "TASK-CONFIG.yaml").write_text(yamlio.dump(config))
-        self.settle()
-        return folder
-
-    def settle(self) -> None:
-        for folder, _, _ in os.walk(self.runs_dir):
-            os.utime(folder, ns=(LONG_AGO, LONG_AGO + os.stat(folder).st_mtime_ns % 10**9))
-
-    def index(self, **options: float) -> Index:
-        index = Index(str(self.runs_dir), **options)  # type: ignore[arg-type]
-        index.refresh()
-        return index
+def index_of(root: StoredRoot, **options: float) -> Index:
+    index = Index(str(root.runs_dir), **options)  # type: ignore[arg-type]
+    index.refresh()
+    return index
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Root:
-    return Root(tmp_path / "root")
-
-
-def write_record(folder: Path, **fields: object) -> None:
-    record: dict[str, object] = {
-        "version": 1, "run_id": folder.name, "project_id": "demo", "task_id": "build",
-        "agent": "shell", "pid": 0, "pgid": 0, "start_time": ids.rfc3339(NOON * 10**9),
-        "end_time": ids.rfc3339((NOON + 99) * 10**9), "exit_code": 0, "status": "completed",
-        "agent_version": "", **fields,
-    }  # fmt: skip
-    files.replace_file(str(folder / runs.RECORD), yamlio.dump(record).encode(), durable=False)
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """As long as it lasts, the run has a supervisor."""
-    fd = os.open(folder / runs.LOCK, os.O_RDWR | os.O_CREAT)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        os.close(fd)
-
-
-THIS_MACHINE: dict[str, Any] = dict(procs.machine())
-RUNNING: dict[str, Any] = {"status": "running", "exit_code": -1, "end_time": ids.ZERO_TIME}
+def root(tmp_path: Path) -> StoredRoot:
+    return StoredRoot(tmp_path / "root")
 
 
 @contextmanager
@@ -109,17 +49,6 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         patch.setattr(os, "open", note_open)
         patch.setattr(os, "scandir", note_list)
         yield seen
-
-
-def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
-    """Everything about a tree that a writer could change."""
-    return {
-        str(path): (
-            path.lstat().st_mtime_ns, path.lstat().st_mode, path.lstat().st_size,
-            path.read_bytes() if path.is_file() else b"",
-        )
-        for path in [folder, *folder.rglob("*")]
-    }  # fmt: skip
 
 
 def task_of(index: Index, task: str, project: str = "demo") -> TaskEntry:
@@ -206,11 +135,11 @@ def test_a_root_that_was_moved_is_read_where_it_lies_now(tmp_path: Path) -> None
     ids=["its process is gone", "killed by a signal", "it told why"],
 )
 def test_done_proves_what_no_exit_code_tells(
-    root: Root, recorded: dict[str, Any], healed: bool
+    root: StoredRoot, recorded: dict[str, Any], healed: bool
 ) -> None:
     task = root.task("loop")
     path = str(root.run(task, **recorded))
-    index = root.index()
+    index = index_of(root)
     assert index.runs[path].state.status == runs.FAILED
 
     (task / "DONE").touch()
@@ -226,16 +155,16 @@ def test_done_proves_what_no_exit_code_tells(
     assert index.runs[path].state.status == runs.FAILED
 
 
-def test_a_done_that_is_no_file_proves_nothing(root: Root) -> None:
+def test_a_done_that_is_no_file_proves_nothing(root: StoredRoot) -> None:
     task = root.task("loop")
     (task / "DONE").mkdir()
-    assert not task_of(root.index(), "loop").done
+    assert not task_of(index_of(root), "loop").done
 
 
 # -- what a refresh costs
 
 
-def many(root: Root) -> list[Path]:
+def many(root: StoredRoot) -> list[Path]:
     for n in range(8):
         task = root.task(f"task-{n}")
         for _ in range(3):
@@ -244,10 +173,10 @@ def many(root: Root) -> list[Path]:
 
 
 def test_where_nothing_changed_no_file_is_opened_and_no_folder_listed(
-    root: Root, monkeypatch: pytest.MonkeyPatch
+    root: StoredRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many(root)
-    index = root.index()
+    index = index_of(root)
     assert (len(index.runs), len(index.tasks)) == (54, 13)
     with opened(monkeypatch) as seen:
         assert not index.refresh()
@@ -255,10 +184,10 @@ def test_where_nothing_changed_no_file_is_opened_and_no_folder_listed(
 
 
 def test_a_new_run_costs_its_own_folder_and_nothing_else(
-    root: Root, monkeypatch: pytest.MonkeyPatch
+    root: StoredRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many(root)
-    index = root.index()
+    index = index_of(root)
     task = root.runs_dir / "demo" / "task-3"
     path = str(root.run(task, task_id="task-3"))
     with opened(monkeypatch) as seen:
@@ -271,12 +200,12 @@ def test_a_new_run_costs_its_own_folder_and_nothing_else(
 
 
 def test_a_live_run_costs_its_lock_and_an_ended_one_nothing(
-    root: Root, monkeypatch: pytest.MonkeyPatch
+    root: StoredRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many(root)
     live = root.run(**RUNNING, supervisor_pid=1, **THIS_MACHINE)
-    with held(live):
-        index = root.index()
+    with held(live / runs.LOCK):
+        index = index_of(root)
         entry = index.runs[str(live)]
         assert [item.path for item in index.live()] == [str(live)]
         with opened(monkeypatch) as seen:
@@ -300,17 +229,17 @@ def test_a_live_run_costs_its_lock_and_an_ended_one_nothing(
     assert seen == []
 
 
-def test_a_live_run_is_silent_since_its_last_output(root: Root) -> None:
+def test_a_live_run_is_silent_since_its_last_output(root: StoredRoot) -> None:
     live = root.run(**RUNNING)
     (live / runs.STDOUT).write_text("x")
     then = os.stat(live / runs.STDOUT).st_mtime_ns - 500 * 10**9
     os.utime(live / runs.STDOUT, ns=(then, then))
-    with held(live):
-        assert 499 < root.index().runs[str(live)].silent_seconds < 600
+    with held(live / runs.LOCK):
+        assert 499 < index_of(root).runs[str(live)].silent_seconds < 600
 
 
-def test_a_folder_that_changed_a_moment_ago_is_listed_once_more(root: Root) -> None:
-    index = root.index()
+def test_a_folder_that_changed_a_moment_ago_is_listed_once_more(root: StoredRoot) -> None:
+    index = index_of(root)
     path = root.runs_dir / "run_20260101-120000-1"
     path.mkdir()
     stamp = os.stat(root.runs_dir).st_mtime_ns
@@ -324,10 +253,10 @@ def test_a_folder_that_changed_a_moment_ago_is_listed_once_more(root: Root) -> N
     assert set(index.runs) == {str(path), str(other)}
 
 
-def test_a_task_at_rest_is_looked_at_less_often(root: Root) -> None:
+def test_a_task_at_rest_is_looked_at_less_often(root: StoredRoot) -> None:
     task = root.task("idle")
     root.run(task, task_id="idle")
-    index = root.index(rest_seconds=3600)
+    index = index_of(root, rest_seconds=3600)
     index.refresh()  # finds it quiet
     (task / "DONE").touch()
     assert not index.refresh()
@@ -338,12 +267,12 @@ def test_a_task_at_rest_is_looked_at_less_often(root: Root) -> None:
 # -- what comes and goes
 
 
-def test_what_is_removed_is_gone_and_said_to_be(root: Root) -> None:
+def test_what_is_removed_is_gone_and_said_to_be(root: StoredRoot) -> None:
     task = root.task("old")
     inside, flat = root.run(task, task_id="old"), root.run(task_id="flat")
     (task / "TASK-MESSAGE-BUS.md").touch()
     root.settle()
-    index = root.index()
+    index = index_of(root)
     shutil.rmtree(flat)
     shutil.rmtree(root.runs_dir / "demo")
     changes = index.refresh()
@@ -355,7 +284,7 @@ def test_what_is_removed_is_gone_and_said_to_be(root: Root) -> None:
 
 
 def test_folders_that_vanish_while_they_are_read_do_no_harm(
-    root: Root, monkeypatch: pytest.MonkeyPatch
+    root: StoredRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = many(root)
     really_read = runs.read
@@ -368,7 +297,7 @@ def test_folders_that_vanish_while_they_are_read_do_no_harm(
         return run
 
     monkeypatch.setattr(runs, "read", read_and_remove)
-    index = root.index()
+    index = index_of(root)
     index.refresh()
     assert set(map(str, folders[1::2])) < set(index.runs)
     assert not set(map(str, folders[2::2])) & set(index.runs)
@@ -378,11 +307,11 @@ def test_folders_that_vanish_while_they_are_read_do_no_harm(
     assert (index.runs, index.tasks) == ({}, {})
 
 
-def test_a_run_stands_under_its_task_from_when_its_record_names_it(root: Root) -> None:
+def test_a_run_stands_under_its_task_from_when_its_record_names_it(root: StoredRoot) -> None:
     folder = root.runs_dir / "run_20260101-120000-1"
     folder.mkdir()
-    with held(folder):
-        index = root.index()
+    with held(folder / runs.LOCK):
+        index = index_of(root)
         assert [entry.state.status for entry in index.runs.values()] == [runs.RUNNING]
         assert index.tasks == {}
         write_record(folder, **RUNNING)
@@ -390,9 +319,9 @@ def test_a_run_stands_under_its_task_from_when_its_record_names_it(root: Root) -
         assert [entry.path for entry in task_of(index, "build").runs] == [str(folder)]
 
 
-def test_a_task_known_from_flat_runs_gets_its_folder_and_loses_it_again(root: Root) -> None:
+def test_a_task_known_from_flat_runs_gets_its_folder_and_loses_it_again(root: StoredRoot) -> None:
     flat = root.run(task_id="both")
-    index = root.index()
+    index = index_of(root)
     assert task_of(index, "both").path == ""
     inside = root.run(root.task("both"), task_id="both")
     index.refresh()
@@ -404,9 +333,9 @@ def test_a_task_known_from_flat_runs_gets_its_folder_and_loses_it_again(root: Ro
     assert task_of(index, "both").path == ""
 
 
-def test_a_run_folder_that_was_replaced_by_another_is_read_again(root: Root) -> None:
+def test_a_run_folder_that_was_replaced_by_another_is_read_again(root: StoredRoot) -> None:
     path = root.run()
-    index = root.index()
+    index = index_of(root)
     spare = root.run(status="failed", exit_code=2)
     shutil.rmtree(path)
     spare.rename(path)
@@ -417,11 +346,11 @@ def test_a_run_folder_that_was_replaced_by_another_is_read_again(root: Root) -> 
 # -- what is odd
 
 
-def test_a_record_that_cannot_be_read_is_unknown_until_it_is_mended(root: Root) -> None:
+def test_a_record_that_cannot_be_read_is_unknown_until_it_is_mended(root: StoredRoot) -> None:
     broken = root.run(task_id="t")
     (broken / runs.RECORD).write_text("status: [unclosed")
     fine = root.run(task_id="t")
-    index = root.index()
+    index = index_of(root)
     assert index.runs[str(broken)].state.status == runs.UNKNOWN
     assert index.runs[str(fine)].state.status == runs.COMPLETED
     assert not index.refresh()
@@ -430,9 +359,9 @@ def test_a_record_that_cannot_be_read_is_unknown_until_it_is_mended(root: Root) 
     assert index.runs[str(broken)].state.status == runs.COMPLETED
 
 
-def test_a_run_of_another_machine_is_unknown(root: Root) -> None:
+def test_a_run_of_another_machine_is_unknown(root: StoredRoot) -> None:
     away = root.run(**RUNNING, pid=1, host="elsewhere")
-    index = root.index()
+    index = index_of(root)
     assert index.runs[str(away)].state.status == runs.UNKNOWN
     assert task_of(index, "build").status == runs.UNKNOWN
     write_record(away, host="elsewhere")
@@ -440,7 +369,7 @@ def test_a_run_of_another_machine_is_unknown(root: Root) -> None:
     assert index.runs[str(away)].state.status == runs.COMPLETED
 
 
-def test_names_and_files_that_nobody_expects_are_survived(root: Root) -> None:
+def test_names_and_files_that_nobody_expects_are_survived(root: StoredRoot) -> None:
     odd = root.task("line\nfeed \x1b[31m")
     root.run(odd, project_id="", task_id="")
     bad = os.path.join(os.fsencode(root.runs_dir), b"demo", b"\xff\xfe")
@@ -455,7 +384,7 @@ def test_names_and_files_that_nobody_expects_are_survived(root: Root) -> None:
     (odd / "TASK-CONFIG.yaml").mkdir()
     (odd / "TASK-LOOP.yaml").write_text("a: [")
     (odd / "TASK-MESSAGE-BUS.md").symlink_to("/dev/zero")
-    index = root.index()
+    index = index_of(root)
     assert {task for _, task in index.tasks} == {"line\nfeed \x1b[31m", "\udcff\udcfe"}
     assert task_of(index, "line\nfeed \x1b[31m").loop == {}
     assert index.runs[str(fifo)].state.status == runs.UNKNOWN
@@ -463,9 +392,9 @@ def test_names_and_files_that_nobody_expects_are_survived(root: Root) -> None:
     assert len(index.runs) == 3
 
 
-def test_folders_of_a_project_that_are_no_tasks_are_none(root: Root) -> None:
+def test_folders_of_a_project_that_are_no_tasks_are_none(root: StoredRoot) -> None:
     (root.runs_dir / "demo" / "notes").mkdir(parents=True)
-    index = root.index()
+    index = index_of(root)
     assert index.tasks == {}
     (root.runs_dir / "demo" / "notes" / "TASK.md").touch()
     assert index.refresh().tasks == {("demo", "notes")}
@@ -474,9 +403,9 @@ def test_folders_of_a_project_that_are_no_tasks_are_none(root: Root) -> None:
 # -- dependencies and loops
 
 
-def test_a_task_is_blocked_until_what_it_depends_on_has_completed(root: Root) -> None:
+def test_a_task_is_blocked_until_what_it_depends_on_has_completed(root: StoredRoot) -> None:
     task = root.task("second", depends_on=["first, gone", "first"])
-    index = root.index()
+    index = index_of(root)
     assert task_of(index, "second").blocked_by == ["first", "gone"]
     assert task_of(index, "second").status == "blocked"
 
@@ -496,11 +425,11 @@ def test_a_task_is_blocked_until_what_it_depends_on_has_completed(root: Root) ->
     assert (task_of(index, "second").depends_on, index.is_ready("demo", "first")) == ([], False)
 
 
-def test_what_a_loop_works_on_is_ready_when_it_is_done_and_not_before(root: Root) -> None:
+def test_what_a_loop_works_on_is_ready_when_it_is_done_and_not_before(root: StoredRoot) -> None:
     task = root.task("first")
     root.run(task, task_id="first")
     (task / "TASK-LOOP.yaml").write_text("version: 1\nstate: running\n")
-    index = root.index()
+    index = index_of(root)
     assert (index.is_ready("demo", "first"), task_of(index, "first").loop_state) == (
         False,
         "running",
@@ -510,13 +439,12 @@ def test_what_a_loop_works_on_is_ready_when_it_is_done_and_not_before(root: Root
     assert index.is_ready("demo", "first")
 
 
-def test_a_loop_is_live_while_its_lock_is_held(root: Root) -> None:
+def test_a_loop_is_live_while_its_lock_is_held(root: StoredRoot) -> None:
     task = root.task("first")
     (task / "TASK-LOOP.yaml").write_text("version: 1\nstate: running\n")
-    index = root.index()
+    index = index_of(root)
     assert not task_of(index, "first").is_live
-    with open(task / "LOOP.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held(task / "LOOP.lock"):
         assert index.refresh().tasks == {("demo", "first")}
         assert task_of(index, "first").is_live
     assert index.refresh().tasks == {("demo", "first")}
@@ -526,7 +454,7 @@ def test_a_loop_is_live_while_its_lock_is_held(root: Root) -> None:
 # -- plans
 
 
-def plan_of(root: Root, count: int = 3) -> PlanState:
+def plan_of(root: StoredRoot, count: int = 3) -> PlanState:
     plan = PlanState(str(root.runs_dir), "demo")
     plan.lock()
     plan.header = {"started": ids.rfc3339(), "pid": os.getpid()}
@@ -542,10 +470,10 @@ def set_state(plan: PlanState, task_id: str, value: str, why: str = "") -> None:
 
 
 def test_a_plan_is_followed_by_its_journal_alone(
-    root: Root, monkeypatch: pytest.MonkeyPatch
+    root: StoredRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(root)
-    index = root.index()
+    index = index_of(root)
     entry = index.plans["demo"]
     assert (entry.is_run, entry.counts) == (True, {"pending": 3})
     root.settle()
@@ -573,11 +501,11 @@ def test_a_plan_is_followed_by_its_journal_alone(
     assert not index.refresh()
 
 
-def test_a_damaged_plan_is_told_and_what_was_known_is_kept(root: Root) -> None:
+def test_a_damaged_plan_is_told_and_what_was_known_is_kept(root: StoredRoot) -> None:
     plan = plan_of(root)
     plan.finish()
     plan.close()
-    index = root.index()
+    index = index_of(root)
     good = Path(plan.path).read_bytes()
     Path(plan.path).write_text("tasks: [")
     assert index.refresh().plans == {"demo"}
@@ -594,11 +522,11 @@ def test_a_damaged_plan_is_told_and_what_was_known_is_kept(root: Root) -> None:
 # -- buses
 
 
-def test_new_messages_of_a_bus_are_read_from_where_it_was_read_to(root: Root) -> None:
+def test_new_messages_of_a_bus_are_read_from_where_it_was_read_to(root: StoredRoot) -> None:
     task = root.task("talk")
     path = str(task / "TASK-MESSAGE-BUS.md")
     bus.append(path, body="one", durable=False)
-    index = root.index()
+    index = index_of(root)
     entry = index.buses[path]
     assert [m.body for m in entry.read()] == ["one"]
     assert entry.read() == []
@@ -610,10 +538,10 @@ def test_new_messages_of_a_bus_are_read_from_where_it_was_read_to(root: Root) ->
     assert [m.body for m in index.messages(2)] == ["two", "three"]
 
 
-def test_no_message_is_missed_when_a_bus_is_rotated(root: Root) -> None:
+def test_no_message_is_missed_when_a_bus_is_rotated(root: StoredRoot) -> None:
     path = str(root.task("talk") / "TASK-MESSAGE-BUS.md")
     bus.append(path, body="one", durable=False)
-    index = root.index()
+    index = index_of(root)
     entry = index.buses[path]
     entry.read()
     bus.append(path, body="late", durable=False)
@@ -624,8 +552,8 @@ def test_no_message_is_missed_when_a_bus_is_rotated(root: Root) -> None:
     assert [m.body for m in entry.messages] == ["one", "late", "new"]
 
 
-def test_the_bus_of_the_root_is_there_from_its_first_message_on(root: Root) -> None:
-    index = root.index()
+def test_the_bus_of_the_root_is_there_from_its_first_message_on(root: StoredRoot) -> None:
+    index = index_of(root)
     path = str(root.path / "MESSAGE-BUS.md")
     bus.append(path, body="hello", durable=False)
     assert index.refresh().buses == {path}
