@@ -20,6 +20,7 @@ COLUMNS = (
     "RUN_ID", "STATUS", "EXIT", "AGENT", "PROJECT/TASK", "STARTED", "TIME", "TOKENS", "COST",
     "REASON",
 )  # fmt: skip
+TASK_STATUSES = ("done", "blocked", "-")  # of tasks without a run, beside those of runs
 ORPHANED = (
     "* its supervisor is gone, the agent lives on; its end is recorded by the next command "
     "that acts (run-agent.py, run-all-tasks.py, stop-run)"
@@ -32,9 +33,13 @@ COMMAND = Command(
 The state is computed from the record, the run's lock and the process table:
 running, completed, failed, or unknown (recorded on another machine, or not
 readable).  running* is an agent that lives on without its supervisor.
-STARTED is UTC; TOKENS are input/output.  Writes nothing, anywhere.""",
+STARTED is UTC; TOKENS are input/output.  Writes nothing, anywhere.
+
+With --tasks the task folders are listed: the status is that of a task's newest
+run; without one it is done, blocked (by the tasks named), or -.""",
     options=(
         Option("--status", metavar="S,...", help="only these: running, completed, failed, unknown"),
+        Option("--tasks", help="list the task folders, not the runs"),
         Option("--project", metavar="ID", help="only runs of this project"),
         Option("--task", metavar="ID", help="only runs of this task"),
         Option("--agent", metavar="NAME", help="only runs of this agent"),
@@ -68,6 +73,7 @@ STARTED is UTC; TOKENS are input/output.  Writes nothing, anywhere.""",
     examples=(
         "bin/list-runs",
         "bin/list-runs --status running,failed --since 2h",
+        "bin/list-runs --tasks --project demo",
         "bin/list-runs --json --all | jq -r 'select(.cost_usd > 1) | .run_id'",
     ),
     exit_codes="0 listed (also when there is none), 1 failed, 2 wrong usage",
@@ -82,6 +88,8 @@ def list_runs(values: Values) -> int:
     wanted = _wanted(values)
     limit = _limit(values)
     folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
+    if values.flag("tasks"):
+        return _list_tasks(values, folder, wanted, limit)
     rows, more = listing.select(folder, wanted, limit)
     if values.flag("json"):
         for row in rows:
@@ -97,17 +105,45 @@ def list_runs(values: Values) -> int:
     return 0
 
 
+def _list_tasks(values: Values, folder: str, wanted: listing.Wanted, limit: int) -> int:
+    from lib import task_listing
+
+    if wanted.agent is not None:
+        raise UsageError("--agent chooses runs; leave it out with --tasks")
+    entries, more = task_listing.select(
+        folder,
+        project=wanted.project,
+        task=wanted.task,
+        statuses=wanted.statuses,
+        since=wanted.since,
+        limit=limit,
+    )
+    if values.flag("json"):
+        for entry in entries:
+            sys.stdout.write(listing.to_json(task_listing.as_dict(entry)))
+    elif entries:
+        rows = [list(task_listing.COLUMNS), *map(task_listing.cells, entries)]
+        sys.stdout.write("\n".join(table(rows, _width())) + "\n")
+    sys.stdout.flush()
+    if more:
+        _tell(f"{more} older tasks are not shown; -n {limit + more} or --all shows them")
+    elif not entries:
+        _tell(f"no such task folders in {redact.for_terminal(folder)}")
+    return 0
+
+
 def _tell(text: str) -> None:
     sys.stderr.write(f"{COMMAND.name}: {text}\n")
 
 
 def _wanted(values: Values) -> listing.Wanted:
     statuses = [word for word in (values.text("status") or "").split(",") if word]
+    known = listing.STATUSES + (TASK_STATUSES if values.flag("tasks") else ())
     for word in statuses:
-        if word not in listing.STATUSES:
-            raise UsageError(f"--status: {word!r} is none of {', '.join(listing.STATUSES)}")
+        if word not in known:
+            raise UsageError(f"--status: {word!r} is none of {', '.join(known)}")
     if values.text("status") is not None and not statuses:
-        raise UsageError(f"--status: name at least one of {', '.join(listing.STATUSES)}")
+        raise UsageError(f"--status: name at least one of {', '.join(known)}")
     since = values.text("since")
     bound = None if since is None else listing.parse_since(since, time.time_ns())
     if since is not None and bound is None:
@@ -131,11 +167,14 @@ def _limit(values: Values) -> int:
 
 
 def _text(rows: list[listing.Row]) -> str:
-    width = os.get_terminal_size(1).columns or 80 if sys.stdout.isatty() else None
-    lines = table([list(COLUMNS), *[_cells(row) for row in rows]], width)
+    lines = table([list(COLUMNS), *[_cells(row) for row in rows]], _width())
     if any(row.state.holder == "agent" for row in rows):
         lines += [ORPHANED]
     return "\n".join(lines) + "\n"
+
+
+def _width() -> int | None:
+    return os.get_terminal_size(1).columns or 80 if sys.stdout.isatty() else None
 
 
 def _cells(row: listing.Row) -> list[str]:
