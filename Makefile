@@ -23,6 +23,10 @@ demo:  ## run the whole default plan with the embedded agent: no key, no network
 run:  ## run the default plan with real agents; ARGS="--dry-run" and the like are passed on
 	@$(PYTHON) -S -E run-all-tasks.py $(ARGS)
 
+.PHONY: monitor
+monitor:  ## watch all agents on the screen; ARGS="--root DIR" and the like are passed on
+	@$(PYTHON) -S -E bin/monitor $(ARGS)
+
 .PHONY: doctor
 doctor:  ## say what is missing on this machine; ARGS="prompts/plan.yaml" checks a plan too
 	@$(PYTHON) -S -E bin/doctor $(ARGS)

@@ -91,7 +91,7 @@ class Watcher:
         signature = files.signature(path)
         known = self._lines.get(path)
         if known is None or known[0] != signature:
-            known = self._lines[path] = (signature, _last_line(path))
+            known = self._lines[path] = (signature, last_line(path))
         return known[1]
 
     def forget_all_but(self, attempts: list[Attempt]) -> None:
@@ -107,8 +107,11 @@ class Watcher:
         return os.path.join(self.runs_dir, os.path.basename(str(attempt.get("run") or "-")))
 
 
-def _last_line(path: str) -> str:
-    """From whole lines only: of one that was cut, redaction might not know a token again."""
+def last_line(path: str) -> str:
+    """The last line of a transcript that says anything, harmless and redacted.
+
+    From whole lines only: of one that was cut, redaction might not know a token again.
+    """
     try:
         data = files.read_tail(path, TAIL_BYTES)
     except OSError:

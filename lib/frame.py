@@ -86,14 +86,11 @@ class Frame:
         left = self._time_left(situation)
         parts += [f"{left} left"] if left else []
         began = _began(situation)
-        parts += [f"{_age(time.time() - began)} so far"] if began else []
+        parts += [f"{age(time.time() - began)} so far"] if began else []
         text = ", ".join(parts)
         if columns < MIN_WIDTHS["bar"]:
             return text
-        filled = BAR_COLUMNS * done // max(1, total)
-        stuck = -(-BAR_COLUMNS * (failed + blocked) // max(1, total))
-        bar = ("#" * filled + "!" * stuck)[:BAR_COLUMNS]
-        return f"[{bar.ljust(BAR_COLUMNS, '.')}] {text}"
+        return f"{progress(done, failed + blocked, total)} {text}"
 
     def _time_left(self, situation: Situation) -> str:
         now = time.monotonic()
@@ -103,6 +100,13 @@ class Frame:
             took = time.monotonic() - now
             self._next_reckoning = now + max(RECKON_SECONDS, RECKON_SHARE * took)
         return self._left
+
+
+def progress(done: int, stuck: int, total: int) -> str:
+    """`[######!!.....]`: how much is done, and how much cannot be."""
+    bar = "#" * (BAR_COLUMNS * done // max(1, total))
+    bar += "!" * -(-BAR_COLUMNS * stuck // max(1, total))
+    return f"[{bar[:BAR_COLUMNS].ljust(BAR_COLUMNS, '.')}]"
 
 
 def active_runs(situation: Situation) -> list[tuple[str, Attempt]]:
@@ -184,9 +188,9 @@ class _Row:
     ) -> None:
         self.name = redact.one_line(name)
         self.agent = now.agent
-        self.elapsed = _age(now.elapsed_seconds)
-        self.idle = f"idle {_age(now.silent_seconds)}"
-        self.cost = _cost(now)
+        self.elapsed = age(now.elapsed_seconds)
+        self.idle = f"idle {age(now.silent_seconds)}"
+        self.cost = usage_cell(now)
         self.last = watcher.last_line(attempt)
         self.colour = "yellow" if now.is_silent and not now.has_ended else ""
         if now.has_ended:
@@ -216,7 +220,8 @@ def _table(rows: list[_Row], columns: int) -> list[Line]:
     return lines
 
 
-def _cost(now: Activity) -> str:
+def usage_cell(now: Activity) -> str:
+    """`12.3k/450 $0.12`: tokens in and out, and what they cost; "" while nobody has told any."""
     parts = []
     if now.input_tokens is not None or now.output_tokens is not None:
         parts.append(f"{amount(now.input_tokens or 0)}/{amount(now.output_tokens or 0)}")
@@ -225,7 +230,8 @@ def _cost(now: Activity) -> str:
     return " ".join(parts)
 
 
-def _age(seconds: float) -> str:
+def age(seconds: float) -> str:
+    """`5s`, `3m07s`, `2h05m`."""
     return f"{max(0, int(seconds))}s" if seconds < 60 else duration(seconds)
 
 

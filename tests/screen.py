@@ -1,8 +1,9 @@
 """A terminal for tests: a pty, and a small emulator that says what stands on its screen.
 
 It knows what the live view uses and what programs print before and after it:
-CSI A B C D G H J K m, ?25 and ?7, wrapping with a pending last column, wide
-and combining characters, scrolling.  Anything else is remembered as unknown.
+CSI A B C D G H J K m, ?25, ?7, ?1049 and ?2004, wrapping with a pending last
+column, wide and combining characters, scrolling.  Anything else is remembered
+as unknown.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class Screen:
         self.colour = ""
         self.colours: dict[int, str] = {}  # of each row, the last one that was set in it
         self.x = self.y = 0
+        self.is_other = self.marks_pastes = False  # on the screen that full-screen programs use
+        self._saved: tuple[list[list[str]], int, int] = ([], 0, 0)
         self._pending = False  # the last column is written, the next character wraps
         self._cells = [self._blank() for _ in range(rows)]
         self._rest = ""
@@ -154,8 +157,24 @@ class Screen:
             self.cursor_shown = letter == "h"
         elif number == 7 and letter in "hl":
             self.wrapping = letter == "h"
+        elif number == 2004 and letter in "hl":
+            self.marks_pastes = letter == "h"
+        elif number == 1049 and letter in "hl":
+            self._change_screen(letter == "h")
         else:
             self.unknown.append(f"CSI ?{number}{letter}")
+
+    def _change_screen(self, to_other: bool) -> None:
+        """To the other screen, which is empty, or back to what was there before."""
+        if to_other and not self.is_other:
+            self._saved = [list(row) for row in self._cells], self.x, self.y
+            self._cells = [self._blank() for _ in range(self.rows)]
+        elif self.is_other and not to_other:
+            cells, self.x, self.y = self._saved
+            cells += [self._blank() for _ in range(self.rows - len(cells))]
+            self._cells = [(row + self._blank())[: self.columns] for row in cells[-self.rows :]]
+            self.x, self.y = min(self.x, self.columns - 1), min(self.y, self.rows - 1)
+        self.is_other = to_other
 
 
 class Terminal:
