@@ -22,6 +22,7 @@ from lib import (
     faults,
     files,
     ids,
+    loop_policy,
     loop_record,
     procs,
     propagation,
@@ -54,12 +55,6 @@ DEPENDENCY_POLL_SECONDS = 2.0
 CHILD_POLL_SECONDS = 1.0
 HOLD_POLL_SECONDS = 5.0
 MISFIRES = 5  # times in a row that a supervisor may end before its agent began, not counted
-# Classes of errors that the same agent meets again, however often it tries.
-FUTILE = ("login", "not-installed", "bad-request")
-NO_SESSION, QUOTA, OVERLOAD = "no-session", "quota", "overload"
-OVERLOAD_SECONDS = (30.0, 900.0)  # first and longest pause of a service that has too much to do
-QUOTA_MARGIN_SECONDS = 60.0  # after its reset
-QUOTA_POLL_SECONDS = 900.0  # of a limit that does not say when it resets
 _SAID = 200  # messages of the bus among which what was said before a crash is looked for
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -403,7 +398,7 @@ class Loop:
         attempt["result"] = "done" if is_good else "failed"
         if not is_good:
             attempt["why"] = redact.one_line(now.reason or "failed")
-        if not is_good and run.text("error_class") == QUOTA:
+        if not is_good and run.text("error_class") == loop_policy.QUOTA:
             attempt["result"] = "quota"
         self._save()
         faults.point("loop-settled")
@@ -424,24 +419,19 @@ class Loop:
             why = f"{run.run_id} was {now.reason or 'stopped'}; start run-task again to go on"
             raise Ended(loop_record.STOPPED, EXIT_INTERRUPTED, why)
         error_class = "" if is_good else run.text("error_class")
-        if error_class in FUTILE and not is_past:
+        if loop_policy.is_futile(error_class) and not is_past:
             raise Ended(loop_record.FAILED, EXIT_FAILED, now.reason)
-        self._new_session = error_class == NO_SESSION
-        self._overloads = self._overloads + 1 if error_class == OVERLOAD else 0
-        first, longest = OVERLOAD_SECONDS
-        back_off = min(longest, first * 2 ** min(self._overloads - 1, 16))
-        self._pause_seconds = back_off if self._overloads else self.settings.restart_delay
-        if error_class == QUOTA:
-            reset = run.time_ns("reset_time")
-            known = reset / 1e9 + QUOTA_MARGIN_SECONDS if reset else 0.0
-            self._quota_until = (
-                max(known, time.time()) if known else time.time() + QUOTA_POLL_SECONDS
-            )
+        self._new_session = error_class == loop_policy.NO_SESSION
+        self._overloads = self._overloads + 1 if error_class == loop_policy.OVERLOAD else 0
+        delay = self.settings.restart_delay
+        self._pause_seconds = loop_policy.pause_seconds(self._overloads, delay)
+        if error_class == loop_policy.QUOTA:
+            reset = (run.time_ns("reset_time") or 0) / ids.NANOSECONDS
+            self._quota_until = loop_policy.quota_until(reset, time.time())
         elif not is_good:
             number, code = self._count(), run.text("exit_code")
-            self._post(
-                "WARNING", f"attempt {number} failed: {now.reason} (exit {code}, {run.run_id})"
-            )
+            where = f"(exit {code}, {run.run_id})"
+            self._post("WARNING", f"attempt {number} failed: {now.reason} {where}")
 
     def _why_again(self) -> str:
         last = self.record.attempts[-1] if self.record.attempts else {}

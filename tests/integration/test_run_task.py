@@ -673,6 +673,55 @@ def test_a_task_that_is_started_inside_a_run_lies_beside_that_ones_and_is_its_ch
     tasks_root.assert_settled()
 
 
+def start_nested(root: TaskRoot) -> None:
+    """The agent of `t` starts a loop for `inner` in the background, and ends."""
+    inner = f"'{ROOT}/bin/run-task' --task inner --agent fake --prompt x --detach"
+    root.agent(
+        f"""\
+if [ "$JRUN_TASK_ID" = inner ]; then
+    {COUNT}
+    echo $$ >>"$JRUN_TASK_FOLDER/pids"
+    [ $n = 1 ] || {{ {FINISH}; exit; }}
+    read -r _ <'{root.path}/gate'; exit 0
+fi
+{inner} >/dev/null; [ -e hold ] && sleep 600; {FINISH}"""
+    )
+
+
+def test_a_loop_that_an_agent_left_in_the_background_is_not_swept_up(
+    tasks_root: TaskRoot,
+) -> None:
+    gate = tasks_root.gate()
+    start_nested(tasks_root)
+    done = tasks_root.loop("--child-wait-timeout", "0s")
+    assert done.returncode == 0, done.stdout + done.stderr
+    inner = tasks_root.runs / "p" / "inner"
+    wait_until((inner / "pids").exists, what="the agent of the inner task")
+    gate.open()
+    wait_until((inner / "DONE").exists, what="the end of the inner task")
+    wait_until(lambda: len(tasks_root.facts()) == 2, what="the second completion")
+    tasks_root.assert_settled()
+
+
+def test_it_is_stopped_with_the_run_that_it_was_started_in(tasks_root: TaskRoot) -> None:
+    tasks_root.gate()
+    start_nested(tasks_root)
+    tasks_root.folder.mkdir(parents=True)
+    (tasks_root.folder / "hold").touch()
+    loop = tasks_root.begin()
+    inner = tasks_root.runs / "p" / "inner"
+    pids = inner / "pids"
+    wait_until(lambda: pids.exists() and pids.read_text(), what="the agent of the inner task")
+
+    loop.send_signal(signal.SIGTERM)
+
+    assert loop.wait(60) == 143
+    wait_until(lambda: not is_alive(int(pids.read_text())), what="the end of the inner agent")
+    record = inner / "TASK-LOOP.yaml"
+    wait_until(lambda: 'state: "stopped"' in record.read_text(), what="the end of the inner loop")
+    tasks_root.assert_settled()
+
+
 def test_runs_of_tasks_are_listed_and_found_like_others(tasks_root: TaskRoot) -> None:
     tasks_root.agent(
         f'{COUNT} [ $n = 2 ] && {FINISH}; {RUN_AGENT} shell . "{tasks_root.path}/c.md"'
