@@ -138,9 +138,10 @@ class TaskEntry:
         before = (self.done, self.loop_is_live, self.depends_on, self.loop)
         if is_listed:
             self.done = self._folder.has_file(tasks.DONE)
+        if self._folder.has_file(tasks.LOOP) or self.loop is not None:
             self._look_at_loop()
         if self._folder.has_file(tasks.CONFIG) or self.depends_on:
-            self._look_at_config()  # the original writes it in place: no folder tells
+            self._look_at_config()  # written in place, by the original or by hand: no folder tells
         if self.loop is not None:
             self.loop_is_live = self.loop_state not in loop_record.ENDED and _is_locked(
                 f"{self.path}/{loop_record.LOCK}"
@@ -374,11 +375,10 @@ class Index:
         self._set_runs(key, {})
         if self.tasks.get(key) is entry:
             del self.tasks[key]
-            self._changes.tasks.add(key)
+            self._touch(key)
             if entry.runs:  # flat ones
                 rest = self.tasks[key] = TaskEntry(*key)
                 rest.runs = entry.runs
-                self._touch(key)
 
     # -- runs
 

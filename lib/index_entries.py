@@ -144,7 +144,14 @@ class RunEntry:
 
 
 def _record_signature(run: runs.Run) -> _Signature:
-    return files.signature(run.file(runs.RECORD)) or files.signature(run.file(runs.CWD))
+    """Also another one when the rights of the record change: it may be readable now."""
+    for name in (runs.RECORD, runs.CWD):
+        try:
+            status = os.lstat(run.file(name))
+        except OSError:
+            continue
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return None
 
 
 class PlanEntry:

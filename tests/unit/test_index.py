@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -558,3 +560,120 @@ def test_the_bus_of_the_root_is_there_from_its_first_message_on(root: StoredRoot
     bus.append(path, body="hello", durable=False)
     assert index.refresh().buses == {path}
     assert [m.body for m in index.messages(9)] == ["hello"]
+
+
+# -- kept current, or read anew: the same
+
+
+def facts(index: Index) -> dict[str, object]:
+    """All that an index tells, but for what only time changes."""
+    return {
+        "runs": {
+            path: (entry.project, entry.task, entry.state.status, entry.state.exit_code,
+                   entry.started_ns, entry.ended_ns, entry.run.record, entry.stdout_size)
+            for path, entry in index.runs.items()
+        },
+        "tasks": {
+            key: (entry.path, entry.status, entry.done, entry.blocked_by, entry.depends_on,
+                  entry.loop, [run.path for run in entry.runs])
+            for key, entry in index.tasks.items()
+        },
+        "plans": {name: (plan.counts, plan.header) for name, plan in index.plans.items()},
+        "buses": {path: bus.size for path, bus in index.buses.items()},
+    }  # fmt: skip
+
+
+class Chaos:
+    """Changes of a root, one at a time, chosen by chance."""
+
+    def __init__(self, root: StoredRoot, chance: random.Random) -> None:
+        self.root = root
+        self.chance = chance
+        self.tasks: list[Path] = []
+
+    def step(self) -> str:
+        action = self.chance.choice(
+            [self.add_run, self.add_run, self.add_run, self.add_task, self.change_record,
+             self.remove, self.toggle_done, self.depend, self.post, self.note_loop, self.plan]
+        )  # fmt: skip
+        action()
+        self.root.settle()
+        return action.__name__
+
+    def _folders(self) -> list[Path]:
+        return sorted(map(Path, runs.folders(str(self.root.runs_dir))))
+
+    def _task(self) -> Path:
+        existing = [path for path in self.tasks if path.is_dir()]
+        return self.chance.choice(existing) if existing else self.add_task()
+
+    def add_task(self) -> Path:
+        name = f"t{self.chance.randrange(6)}"
+        folder = self.root.runs_dir / self.chance.choice(["demo", "other"]) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "TASK.md").touch()
+        self.tasks.append(folder)
+        return folder
+
+    def add_run(self) -> None:
+        parent = self._task() if self.chance.random() < 0.6 else None
+        fields = self.chance.choice([{}, RUNNING, {"status": "failed", "exit_code": -1, "pid": 9}])
+        self.root.run(parent, task_id=f"t{self.chance.randrange(6)}", **fields)
+
+    def change_record(self) -> None:
+        """Of a run that has not ended; the record of one that has is never written again."""
+        for folder in self._folders():
+            if runs.read(str(folder)).text("status") == "running":
+                ends = self.chance.choice([{}, {"status": "failed", "exit_code": 3}, RUNNING])
+                write_record(folder, task_id=f"t{self.chance.randrange(6)}", turns=7, **ends)
+                return
+
+    def remove(self) -> None:
+        candidates = [*self._folders(), *[path for path in self.tasks if path.is_dir()]]
+        if candidates:
+            shutil.rmtree(self.chance.choice(candidates))
+
+    def toggle_done(self) -> None:
+        done = self._task() / "DONE"
+        done.unlink() if done.exists() else done.touch()
+
+    def depend(self) -> None:
+        task = self._task()
+        names = [f"t{self.chance.randrange(6)}" for _ in range(2)]
+        wanted = [name for name in names if name != task.name]
+        (task / "TASK-CONFIG.yaml").write_text(f"depends_on: {json.dumps(wanted)}\n")
+
+    def post(self) -> None:
+        bus.append(str(self._task() / "TASK-MESSAGE-BUS.md"), body="hello", durable=False)
+
+    def note_loop(self) -> None:
+        (self._task() / "TASK-LOOP.yaml").write_text(f"state: {self.chance.choice('abc')}\n")
+
+    def plan(self) -> None:
+        plan = PlanState(str(self.root.runs_dir), "demo")
+        plan.lock()
+        plan.load()
+        plan.tasks[f"t{self.chance.randrange(6)}"] = TaskState()
+        plan.finish()
+        plan.close()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 16, 47])
+def test_an_index_that_was_kept_current_tells_what_a_new_one_does(
+    root: StoredRoot, seed: int
+) -> None:
+    chaos = Chaos(root, random.Random(seed))  # noqa: S311
+    index = index_of(root)
+    done = []
+    for _ in range(60):
+        done.append(chaos.step())
+        before = facts(index)
+        changes = index.refresh()
+        now = facts(index)
+        assert now == facts(index_of(root)), done
+        for kind, said in (("runs", changes.runs), ("tasks", changes.tasks)):
+            old, new = before[kind], now[kind]
+            assert isinstance(old, dict)
+            assert isinstance(new, dict)
+            changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+            assert changed <= said, (kind, done)
