@@ -34,6 +34,7 @@ def test_one_agent_completes_its_task(tasks_root: TaskRoot) -> None:
     kinds = [message.type for message in tasks_root.messages("", tasks_root.task.bus)]
     assert kinds == ["INFO", "RUN_START", "RUN_STOP", "INFO", "FACT"]
     assert len(tasks_root.facts()) == 1
+    assert sorted(os.listdir(tasks_root.task.runs_dir)) == [run.run_id], "what the original counts"
     tasks_root.assert_settled()
 
 

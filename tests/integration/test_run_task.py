@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lib import loop_record, runs, tasks
-from tests.agent_runs import is_alive, kill
+from lib import loop_record, loop_watch, runs, tasks
+from lib.spawner import Spawner
+from tests.agent_runs import Place, is_alive, kill
 from tests.helpers import ROOT, run_script, wait_until
 from tests.task_root import (
     BUS_APPEND,
@@ -703,6 +704,16 @@ def test_a_loop_that_an_agent_left_in_the_background_is_not_swept_up(
     tasks_root.assert_settled()
 
 
+def test_nor_is_one_that_has_hardly_begun(tasks_root: TaskRoot) -> None:
+    inner = f"exec '{ROOT}/bin/run-task' --task inner --agent fake --prompt x"
+    (tasks_root.path / "slow-run-task.sh").write_text(f"sleep 0.7\n{inner} >/dev/null 2>&1\n")
+    start = f"setsid sh '{tasks_root.path}/slow-run-task.sh' &"
+    tasks_root.agent(f'[ "$JRUN_TASK_ID" = inner ] || {start}\n{FINISH}')
+    assert tasks_root.loop("--child-wait-timeout", "0s").returncode == 0
+    wait_until(lambda: len(tasks_root.facts()) == 2, what="the end of the inner task")
+    tasks_root.assert_settled()
+
+
 def test_it_is_stopped_with_the_run_that_it_was_started_in(tasks_root: TaskRoot) -> None:
     tasks_root.gate()
     start_nested(tasks_root)
@@ -736,9 +747,55 @@ def test_runs_of_tasks_are_listed_and_found_like_others(tasks_root: TaskRoot) ->
     assert len(rows) == 4
     assert {(row["project_id"], row["task_id"]) for row in rows} == {("p", "t")}
     seen = [run.read_text("output.md", 9999) for run in tasks_root.children()]
-    assert tasks_root.tries[0]["run"] in seen[0], "a run sees the runs of its task"
+    assert str(tasks_root.tries[0]["run"]) in seen[0], "a run sees the runs of its task"
     shown = run_script("bin/show-run", "--root", tasks_root.path, str(tasks_root.tries[1]["run"]))
     assert shown.returncode == 0, shown.stderr
+
+
+def test_any_command_that_acts_records_the_end_of_a_run_in_a_task(tasks_root: TaskRoot) -> None:
+    tasks_root.agent(f"{COUNT} sleep 600")
+    kill_loop_after_start(tasks_root)
+    tasks_root.kill_everything()
+    [run] = tasks_root.task_runs()
+    assert run.text("status") == "running"
+
+    (tasks_root.path / "act.md").write_text("```sh\n:\n```\n")
+    acted = run_script(
+        "run-agent.py", "shell", tasks_root.path, tasks_root.path / "act.md",
+        "--root", tasks_root.path, env=tasks_root.environment(),
+    )  # fmt: skip
+
+    assert acted.returncode == 0, acted.stderr
+    assert runs.read(run.path).text("status") == "failed"
+
+
+def test_a_supervisor_that_does_not_stop_its_run_is_killed_and_another_does(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.script("touch ready; trap '' TERM; while :; do sleep 600; done")
+    env = {"CONDUCTOR_FAULT": "stop:run-stopping", "CONDUCTOR_STOP_GRACE": "0.1"}
+    live = place.start("shell", ".", "prompt.md", env=env)
+    wait_until((place.cwd / "ready").exists, what="the agent")
+    monkeypatch.setenv("CONDUCTOR_STOP_GRACE", "0.1")
+    monkeypatch.setattr(loop_watch, "STOP_PATIENCE_SECONDS", 0.5)
+    told: list[str] = []
+    spawner = Spawner(str(ROOT))
+    watch = loop_watch.Watch(spawner, str(live.run_dir), told.append)
+    watch.stop()
+    found: list[runs.Run] = []
+
+    def has_ended() -> bool:
+        watch.stop()
+        found.extend((watch.look() or ())[:1])
+        return bool(found)
+
+    wait_until(has_ended, what="the end of the run")
+    spawner.close()
+    watch.close()
+    assert any("was killed" in text for text in told)
+    assert any("has one again" in text for text in told)
+    assert found[0].number("exit_code") == 137
+    assert live.process.wait(60) == -signal.SIGKILL
 
 
 def test_a_run_that_was_never_begun_does_not_count(tasks_root: TaskRoot) -> None:
