@@ -23,7 +23,6 @@ from lib.index_entries import BusEntry, Changes, PlanEntry, RunEntry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
 
     from lib.bus import Message
 
@@ -37,13 +36,19 @@ SETTLED_SECONDS = 60.0  # from when on a task at rest is looked at less often
 
 
 class _Folder:
-    """A folder as it was listed last: {name: (inode, is it a folder, is it a regular file)}."""
+    """A folder as it was listed last: {name: (inode, is it a folder, is it a regular file)}.
 
-    __slots__ = ("_seen", "items", "mtime_ns", "path")
+    `gone` and `new` are the names that the last listing missed and found; one
+    that stands for something else now is among both.
+    """
+
+    __slots__ = ("_seen", "gone", "items", "mtime_ns", "new", "path")
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.items: dict[str, tuple[int, bool, bool]] = {}
+        self.gone: list[str] = []
+        self.new: list[str] = []
         self.mtime_ns = 0
         self._seen: object = None
 
@@ -52,36 +57,49 @@ class _Folder:
         try:
             status = os.stat(self.path)
         except OSError:
-            had, self.items, self._seen = bool(self.items), {}, None
+            had, self.gone, self.new = bool(self.items), list(self.items), []
+            self.items, self._seen = {}, None
             return had
         seen = (status.st_ino, status.st_mtime_ns)
         if seen == self._seen:
             return False
         is_fresh = time.time_ns() - status.st_mtime_ns < FRESH_NS
-        try:
-            with os.scandir(self.path) as entries:
-                self.items = {
-                    entry.name: (
-                        entry.inode(),
-                        entry.is_dir(follow_symlinks=False),
-                        entry.is_file(follow_symlinks=False),
-                    )
-                    for entry in entries
-                }
-        except OSError:
-            self.items = {}
+        self._list()
         self.mtime_ns = status.st_mtime_ns
         self._seen = None if is_fresh else seen
         return True
 
+    def _list(self) -> None:
+        """Cheap for a folder of thousands of which one is new."""
+        old, items, new = self.items, {}, []
+        replaced = []
+        try:
+            with os.scandir(self.path) as entries:
+                for entry in entries:
+                    name = entry.name
+                    item = (entry.inode(), entry.is_dir(follow_symlinks=False),
+                            entry.is_file(follow_symlinks=False))  # fmt: skip
+                    known = old.get(name)
+                    if known != item:
+                        new.append(name)
+                        if known is not None:
+                            replaced.append(name)
+                    items[name] = item
+        except OSError:
+            items, new, replaced = {}, [], []
+        is_whole = len(items) - len(new) == len(old) - len(replaced)
+        self.gone = replaced if is_whole else [*(old.keys() - items.keys()), *replaced]
+        self.items, self.new = items, new
+
     def has_file(self, name: str) -> bool:
         return self.items.get(name, (0, False, False))[2]
 
-    def folders(self) -> Iterator[tuple[str, int]]:
-        """(name, inode) of the folders in it that are not hidden."""
-        for name, (inode, is_folder, _) in self.items.items():
-            if is_folder and not name.startswith("."):
-                yield name, inode
+    def is_shown(self, name: str) -> bool:
+        """Whether that is a folder in it that is not hidden."""
+        return self.items[name][1] and not name.startswith(".")
+
+    def new_folders(self) -> list[str]:
+        return [name for name in self.new if self.is_shown(name)]
 
 
 class TaskEntry:
@@ -95,9 +113,9 @@ class TaskEntry:
     """
 
     __slots__ = (
-        "_config", "_folder", "_loop_seen", "_runs_folder", "blocked_by", "bus", "depends_on",
+        "_config", "_folder", "_loop_seen", "blocked_by", "bus", "depends_on",
         "done", "last_ns", "loop", "loop_is_live", "next_look", "path", "project", "runs",
-        "status", "task",
+        "runs_folder", "status", "task",
     )  # fmt: skip
 
     def __init__(self, project: str, task: str, path: str = "") -> None:
@@ -115,7 +133,7 @@ class TaskEntry:
         self.bus: BusEntry | None = None
         self.next_look = 0.0
         self._folder = _Folder(path)
-        self._runs_folder = _Folder(f"{path}/runs")
+        self.runs_folder = _Folder(f"{path}/runs")
         self._config: object = None
         self._loop_seen: object = None
 
@@ -168,13 +186,6 @@ class TaskEntry:
                 self.depends_on = tasks.dependencies(task)
             except UserError:
                 self.depends_on = []  # a damaged one keeps nobody from looking; a start is told
-
-    def changed_runs_folder(self) -> bool:
-        """True when its folder of runs was listed anew; `run_folders` then are those in it."""
-        return self._runs_folder.look()
-
-    def run_folders(self) -> dict[str, int]:
-        return {f"{self.path}/runs/{name}": inode for name, inode in self._runs_folder.folders()}
 
     def judge(self, index: Index) -> bool:
         """Work out what hangs on its runs and on other tasks; True when that is new."""
@@ -230,8 +241,7 @@ class Index:
         self.rest_seconds = rest_seconds
         self._root = _Folder(runs_dir)
         self._projects: dict[str, _Folder] = {}
-        self._folders: dict[Key, TaskEntry] = {}  # what lies in a project's folder, task or not
-        self._owned: dict[Key | None, dict[str, int]] = {}  # the run folders of each, None: flat
+        self._folders: dict[str, dict[str, TaskEntry]] = {}  # what lies in a project's, task or not
         self._open: dict[str, RunEntry] = {}  # runs that have no final record
         self._keys: dict[str, Key] = {}  # under which task a run stands
         self._unsorted: set[Key] = set()
@@ -291,20 +301,26 @@ class Index:
     def _look_at_root(self) -> None:
         if not self._root.look():
             return
-        folders = dict(self._root.folders())
-        flat = {name: inode for name, inode in folders.items() if runs.is_run_name(name)}
-        self._set_runs(None, {self._path(name): inode for name, inode in flat.items()})
-        projects = folders.keys() - flat.keys()
-        for name in projects - self._projects.keys():
-            self._projects[name] = _Folder(f"{self.runs_dir}/{name}")
-        for name in self._projects.keys() - projects:
-            self._drop_project(name)
+        for name in self._root.gone:
+            if name in self._projects:
+                self._drop_project(name)
+            else:
+                self._drop_run(self._path(name))
+        for name in self._root.new_folders():
+            if runs.is_run_name(name):
+                self._add_run(self._path(name), None)
+            else:
+                self._projects[name] = _Folder(self._path(name))
+                self._folders[name] = {}
 
     def _drop_project(self, project: str) -> None:
         del self._projects[project]
-        for key in [key for key in self._folders if key[0] == project]:
-            self._drop_folder(key)
+        for entry in self._folders.pop(project).values():
+            self._drop_folder(entry)
         self._drop_bus(self._path(project, paths.BUS_NAMES[1]))
+        self._drop_plan(project)
+
+    def _drop_plan(self, project: str) -> None:
         if self.plans.pop(project, None):
             self._changes.plans.add(project)
 
@@ -315,8 +331,7 @@ class Index:
         folder = self._projects[project]
         if folder.look():
             self._list_project(project, folder)
-        for name, _ in folder.folders():
-            entry = self._folders[project, name]
+        for entry in list(self._folders[project].values()):
             if entry.next_look <= self._now:
                 self._look_at_folder(entry)
         plan = self.plans.get(project)
@@ -324,33 +339,36 @@ class Index:
             self._changes.plans.add(project)
 
     def _list_project(self, project: str, folder: _Folder) -> None:
-        names = {name for name, _ in folder.folders()}
-        for name in names:
-            if (project, name) not in self._folders:
-                self._folders[project, name] = TaskEntry(project, name, f"{folder.path}/{name}")
-        for key in [key for key in self._folders if key[0] == project and key[1] not in names]:
-            self._drop_folder(key)
+        members = self._folders[project]
+        for name in folder.gone:
+            if name in members:
+                self._drop_folder(members.pop(name))
+        for name in folder.new_folders():
+            members[name] = TaskEntry(project, name, f"{folder.path}/{name}")
         self._keep_bus(folder, paths.BUS_NAMES[1], project, "")
         if not folder.has_file(state.STATE_NAME):
-            if self.plans.pop(project, None):
-                self._changes.plans.add(project)
+            self._drop_plan(project)
         elif project not in self.plans:
             self.plans[project] = PlanEntry(self.runs_dir, project)
 
     def _look_at_folder(self, entry: TaskEntry) -> None:
         has_changed = entry.look()
         if not entry.is_task():
-            if entry.key in self.tasks and self.tasks[entry.key] is entry:
-                self._drop_folder(entry.key)
-                self._folders[entry.key] = TaskEntry(*entry.key, entry.path)
+            if self.tasks.get(entry.key) is entry:
+                self._drop_folder(entry)
+                self._folders[entry.project][entry.task] = TaskEntry(*entry.key, entry.path)
             return
         if self.tasks.get(entry.key) is not entry:
             self._take_in(entry)
             has_changed = True
         self._keep_bus(entry._folder, paths.BUS_NAMES[0], *entry.key)
         entry.bus = self.buses.get(f"{entry.path}/{paths.BUS_NAMES[0]}")
-        if entry.changed_runs_folder():
-            self._set_runs(entry.key, entry.run_folders(), entry.done)
+        folder = entry.runs_folder
+        if folder.look():
+            for name in folder.gone:
+                self._drop_run(f"{folder.path}/{name}")
+            for name in folder.new_folders():
+                self._add_run(f"{folder.path}/{name}", entry)
         if has_changed:
             self._touch(entry.key)
             for run in entry.runs:
@@ -369,10 +387,11 @@ class Index:
             self._unsorted.add(entry.key)
         self.tasks[entry.key] = entry
 
-    def _drop_folder(self, key: Key) -> None:
-        entry = self._folders.pop(key)
+    def _drop_folder(self, entry: TaskEntry) -> None:
+        key = entry.key
         self._drop_bus(f"{entry.path}/{paths.BUS_NAMES[0]}")
-        self._set_runs(key, {})
+        for name in entry.runs_folder.items:
+            self._drop_run(f"{entry.runs_folder.path}/{name}")
         if self.tasks.get(key) is entry:
             del self.tasks[key]
             self._touch(key)
@@ -382,27 +401,15 @@ class Index:
 
     # -- runs
 
-    def _set_runs(
-        self, owner: Key | None, found: dict[str, int], is_done: bool | None = None
-    ) -> None:
-        """Make the runs that lie in a task's folder (None: in the root) those that were found."""
-        known = self._owned.get(owner, {})
-        for path in known.keys() - found.keys():
-            self._drop_run(path)
-        for path, inode in found.items():
-            if known.get(path) != inode:
-                self._drop_run(path)
-                self._add_run(path, inode, owner, is_done)
-        self._owned[owner] = found
-
-    def _add_run(self, path: str, inode: int, owner: Key | None, is_done: bool | None) -> None:
-        entry = RunEntry(path, inode, is_done)
+    def _add_run(self, path: str, owner: TaskEntry | None) -> None:
+        """Take in a run: a flat one, or one in the folder of the task `owner`."""
+        entry = RunEntry(path, owner.done if owner else None)
         if not entry.run.record and not os.path.isdir(path):
             return  # gone again
         self.runs[path] = entry
         if not entry.is_final:
             self._open[path] = entry
-        self._file(entry, owner)
+        self._file(entry, owner.key if owner else None)
         self._changes.runs.add(path)
 
     def _file(self, entry: RunEntry, owner: Key | None = None) -> None:
@@ -468,7 +475,7 @@ class Index:
 
     def _look_at_buses(self) -> None:
         for path, bus in self.buses.items():
-            task = self._folders.get((bus.project, bus.task)) if bus.task else None
+            task = self._folders[bus.project].get(bus.task) if bus.task else None
             if (task is None or task.next_look <= self._now) and bus.look():
                 self._changes.buses.add(path)
 

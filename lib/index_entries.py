@@ -33,12 +33,11 @@ class RunEntry:
     """
 
     __slots__ = (
-        "_quiet_since", "_seen", "_sizes", "agent", "ended_ns", "inode", "is_done", "project",
+        "_quiet_since", "_seen", "_sizes", "agent", "ended_ns", "is_done", "project",
         "run", "started_ns", "state", "task",
     )  # fmt: skip
 
-    def __init__(self, path: str, inode: int, is_done: bool | None) -> None:
-        self.inode = inode
+    def __init__(self, path: str, is_done: bool | None) -> None:
         self.is_done = is_done  # of the task folder that it lies in; None for a flat run
         self._seen: _Signature = None
         self._sizes: tuple[int, ...] | None = None

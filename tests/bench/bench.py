@@ -301,6 +301,70 @@ def recorded(key: str, record: str) -> float:
     return datetime.fromisoformat(found.group(1)[:26]).replace(tzinfo=UTC).timestamp()
 
 
+# -- the index
+
+
+_INDEX = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from lib import ids, yamlio
+from lib.index import Index
+
+def make(number):
+    start = 1767268800 + number
+    name = ids.run_name(start, number, "t")
+    record = {
+        "version": 1, "run_id": name, "project_id": "p", "task_id": f"t{number % 100}",
+        "agent": "claude", "pid": 4711, "pgid": 4711, "start_time": ids.rfc3339(start * 10**9),
+        "end_time": ids.rfc3339((start + 60) * 10**9), "exit_code": 0, "status": "completed",
+        "cwd": sys.argv[2], "agent_version": "2.1.50", "supervisor_pid": 4710, "model": "m",
+        **{key: f"{sys.argv[2]}/{name}/{key}" for key in ("prompt_path", "stdout_path", "bus")},
+        "session_id": "s", "input_tokens": 1000, "output_tokens": 200, "cost_usd": 0.25,
+    }
+    os.makedirs(f"{sys.argv[2]}/{name}")
+    with open(f"{sys.argv[2]}/{name}/run-info.yaml", "w") as file:
+        file.write(yamlio.dump(record))
+
+def seconds():
+    began = time.perf_counter()
+    index.refresh()
+    return time.perf_counter() - began
+
+count = int(sys.argv[3])
+if not os.path.isdir(sys.argv[2]):
+    for number in range(count):
+        make(number)
+index = Index(sys.argv[2])
+cold = seconds()
+make(len(index.runs))
+print(cold, seconds())
+"""
+
+
+def _index(size: Size, folder: Path) -> tuple[list[float], list[float]]:
+    """Seconds that an index of many runs takes when it is new, and when one run has come."""
+    command = [*BARE, "-c", _INDEX, str(ROOT), str(folder / "runs"), str(10 * size.many)]
+    cold: list[float] = []
+    change: list[float] = []
+    for _ in range(size.batches):
+        done = subprocess.run(command, env=ENVIRONMENT, stdin=NULL, capture_output=True)
+        if done.returncode:
+            raise NotRunError(done.stderr.decode(errors="replace").strip().split("\n")[-1])
+        for values, word in zip((cold, change), done.stdout.split(), strict=True):
+            values.append(float(word))
+    return cold, change
+
+
+def index_cold(size: Size, folder: Path) -> Result:
+    cold, _ = _index(size, folder)
+    return Result(ours=cold, theirs=[3.0] * len(cold))
+
+
+def index_change(size: Size, folder: Path) -> Result:
+    cold, change = _index(size, folder)
+    return Result(ours=change, theirs=cold)
+
+
 # -- the bus
 
 
@@ -396,6 +460,8 @@ ROWS = (
         "GNU parallel `-j16 --joblog --results`", 1.0, plan_and_parallel),
     Row("plan-huge", "a task of a plan of 10,000", "of one of 1,000", 1.5, plan_huge),
     Row("plan-gap", "a task's end to the next one's start", "1 ms", 20.0, plan_gap),
+    Row("index-cold", "an index of 10,000 runs, from nothing", "3 s", 1.0, index_cold),
+    Row("index-change", "the same, when one run has come", "from nothing", 0.02, index_change),
     Row("bus-append", "`bus-append`", "bare interpreter", 1.6, bus_append),
     Row("bus-tail", "`bus-tail -n 20`, long bus", "the same, 100 messages", 1.5, bus_tail),
     Row("bus-writers", "a message, many writers at once", "bash: `flock`, `echo >>`", None,
