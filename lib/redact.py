@@ -81,6 +81,8 @@ def text(s: str, tokens: list[str] | None = None) -> str:
             s = s.replace(token, MARK)
     if "PRIVATE KEY-----" in s:
         s = _without_private_keys(s)
+    if "\x1b[" in s and any(prefix in s for prefix in _PREFIXES):
+        s = _redact_behind_sequences(s, tokens)
     if _has_prefix(s):
         s = _token_pattern().sub(_replace_token, s)
     if _has_assignment(s):
@@ -108,6 +110,18 @@ _PREFIXES = (
     "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "xox", "xapp-", "AIza", "xai-",
     "pplx-", "AKIA", "ASIA", "glpat-", "hf_", "npm_", "eyJ",
 )  # fmt: skip
+
+
+def _redact_behind_sequences(s: str, tokens: list[str] | None) -> str:
+    """What follows on a colour begins anew: the `m` that ends that is no letter of a token."""
+    import re
+
+    def redact_piece(match: Match[str]) -> str:
+        return match[1] + text(match[2], tokens)
+
+    return re.sub(r"(\x1b\[[0-?]*+[ -/]*+[@-~])([^\x1b]++)", redact_piece, s)
+
+
 _NAMES = ("key", "token", "secret", "password", "passwd", "authorization", "bearer")
 _QUOTES = "\"'`*\\ \t"
 

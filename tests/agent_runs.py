@@ -185,7 +185,7 @@ class Place:
 
 def processes_of(run_id: str) -> list[int]:
     """Every living process that was started with this JRUN_ID; looked up without lib/procs.py."""
-    wanted = b"\0JRUN_ID=" + run_id.encode() + b"\0"
+    wanted = b"\0JRUN_ID=" + os.fsencode(run_id) + b"\0"
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():

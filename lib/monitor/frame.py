@@ -14,7 +14,7 @@ from lib.monitor.facts import KINDS
 from lib.monitor.reader import Pager, RunReader
 from lib.monitor.text import Row, head_line
 from lib.printer import Line
-from lib.textual import fit, width
+from lib.textual import width
 
 LEAST_ROWS = 9  # below that only the list with the focus is shown
 SHARES = (3, 5, 3, 3)  # rows of each list, before one gets more; of 24 rows all have these
@@ -130,12 +130,11 @@ def _line(row: Row, *, is_selected: bool) -> Line:
 
 def _page(pager: Pager, columns: int, rows: int) -> list[Line]:
     pager.fit(columns - 1, rows - 1)
-    name = pager.title
+    what = pager.title
     if isinstance(pager, RunReader):
-        status = pager.entry.state.status
-        name += f"  {pager.file_name}  {status}"
-    follows = "  following" if pager.follows else ""
-    head = fit(f"{name}  {pager.place()}{follows}", columns - 1)
+        what = f"{pager.file_name}  {pager.entry.state.status}  {pager.title}"
+    follows = ", following" if pager.follows else ""
+    head = f"{pager.place()}{follows}  {what}"
     if isinstance(pager, RunReader) and pager.problem:
         return [(head, "bold"), (redact.one_line(pager.problem), "yellow")]
     return [(head, "bold"), *((text, "yellow" if hit else "") for text, hit in pager.rows())]

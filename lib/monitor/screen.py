@@ -60,6 +60,8 @@ class Modes:
         """Have a terminal that was stopped with Ctrl-S take output again."""
         if self._is_ours():
             try:
+                # Linux undoes with TCOON what TCOOFF did, and not what Ctrl-S did: so both.
+                termios.tcflow(self._fd, termios.TCOOFF)
                 termios.tcflow(self._fd, termios.TCOON)
             except termios.error:
                 pass  # the terminal is gone
@@ -190,8 +192,7 @@ class Screen:
         poll.register(STDIN, select.POLLIN)
         poll.register(self._wakeup.fd, select.POLLIN)
         ready = {fd for fd, _ in poll.poll(max(0, int((until - now) * 1000 + 0.999)))}
-        for number in self._wakeup.take():
-            self._obey(number)
+        self._obey(self._wakeup.take())
         if STDIN in ready and self._code is None:
             self._read_keys()
         elif self._decoder.is_waiting:
@@ -232,16 +233,16 @@ class Screen:
 
     # -- signals
 
-    def _obey(self, number: int) -> None:
-        if number in ENDING:
-            self._code = EXIT_SIGNAL + number
-        elif number == signal.SIGTSTP:
+    def _obey(self, numbers: list[int]) -> None:
+        ending = [number for number in numbers if number in ENDING]
+        if ending:
+            self._code = EXIT_SIGNAL + ending[0]
+        elif signal.SIGTSTP in numbers:
             self._suspend()
-        else:
-            if number == signal.SIGCONT:  # it was stopped without having been asked
-                self._modes.leave()
-                self._enter()
-            self._is_dirty = True
+        elif signal.SIGCONT in numbers:  # it was stopped without having been asked
+            self._modes.leave()
+            self._enter_again()
+        self._is_dirty |= bool(numbers)
 
     def _suspend(self) -> None:
         """Ctrl-Z: give the terminal back, stop, and take it again when the shell says `fg`."""
@@ -253,7 +254,12 @@ class Screen:
         ending = [number for number in self._wakeup.take() if number in ENDING]
         if ending:  # `kill %1` of the shell: the terminal is not ours any more
             self._code = EXIT_SIGNAL + ending[0]
-            return
-        self._enter()
+        else:
+            self._enter_again()
+
+    def _enter_again(self) -> None:
         self._next_look = 0.0
-        self._is_dirty = True
+        try:
+            self._enter()
+        except OSError:  # the terminal went meanwhile
+            self._code = EXIT_SIGNAL + signal.SIGHUP

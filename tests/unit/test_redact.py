@@ -77,6 +77,14 @@ def test_the_value_of_a_secret_name_is_taken_out(text: str, expected: str) -> No
     assert redact.text(text, []) == expected
 
 
+def test_a_token_right_behind_a_colour_is_redacted() -> None:
+    token = "ghp_" + "0123456789abcdef" * 2
+    for head in ("\x1b[31m", "\x1b[1;38;5;196m", "\x1b[K"):
+        assert redact.text(f"x {head}{token}\x1b[0m y") == f"x {head}{redact.MARK}\x1b[0m y"
+        stream = redact.Stream()
+        assert stream.feed(f"{head}{token}\n") == f"{head}{redact.MARK}\n"
+
+
 def test_known_values_come_from_the_environment_the_longest_first() -> None:
     environ = {
         "MY_TOKEN": "plainwords",
