@@ -270,9 +270,11 @@ def test_killed_between_two_runs_it_leaves_whole_ones_and_the_next_one_tidies_up
     killed = clean(store, "--yes", env={"CONDUCTOR_FAULT": "kill:run-discarded:2"})
     assert killed.returncode == -signal.SIGKILL
     assert len(names(store)) == 1
-    assert len(list((store.runs_dir / cleaning.TRASH).iterdir())) == 2
+    trashed = list((store.runs_dir / cleaning.TRASH).iterdir())
     [left] = [store.runs_dir / name for name in names(store)]
-    assert {path.name for path in left.iterdir()} == {runs.RECORD, runs.STDOUT}
+    assert len(trashed) == 2, "none is taken apart before all are out of the way"
+    for folder in (left, *trashed):
+        assert {path.name for path in folder.iterdir()} == {runs.RECORD, runs.STDOUT}
     cleaned(store)
     assert names(store) == set()
 
@@ -288,6 +290,30 @@ def test_it_repairs_first_and_then_judges(place: Place) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert place.all_runs() == [], done.stdout
     assert run_script("bin/check-storage", place.root).returncode == 0
+
+
+def test_a_run_whose_end_is_not_settled_is_kept(store: StoredRoot) -> None:
+    folder = store.run()
+    (store.runs_dir / runs.ACTIVE).mkdir()
+    (store.runs_dir / runs.ACTIVE / folder.name).touch()
+    shown = clean(store)
+    assert f"kept {folder.name}: its end is not recorded whole" in shown.stdout
+    assert "would remove" not in shown.stdout
+    assert cleaned(store)[0].startswith(f"remove run {folder.name} "), "it repairs that first"
+
+
+def test_a_task_whose_loop_begins_meanwhile_is_left_alone(store: StoredRoot) -> None:
+    task = store.task("t")
+    (task / "DONE").touch()
+    item = cleaning.Item(cleaning.TASK, str(task), "", 0)
+    with held(task / "LOOP.lock"):
+        assert cleaning.carry_out(item, str(store.runs_dir)) == "its loop is at work"
+    store.run(task)
+    assert cleaning.carry_out(item, str(store.runs_dir)) == "some of its runs stay"
+    (task / "DONE").unlink()
+    cleaned(store)
+    assert cleaning.carry_out(item, str(store.runs_dir)) == "it is not done any more"
+    assert task.exists()
 
 
 def test_a_run_that_is_taken_up_meanwhile_is_left_alone(store: StoredRoot) -> None:
@@ -378,46 +404,46 @@ def test_a_bus_whose_rotation_was_killed_is_rotated_once(store: StoredRoot) -> N
     assert list(bus.read(str(path))) == []
 
 
-@pytest.mark.parametrize("has_links", [True, False])
-def test_concurrent_writers_lose_no_message_to_rotations(
-    store: StoredRoot, monkeypatch: pytest.MonkeyPatch, has_links: bool
-) -> None:
+WRITER = """
+n = 0
+while not os.path.exists(sys.argv[3]):
+    bus.append(sys.argv[2], body=f"{sys.argv[4]}-{n} " + "x" * 200, durable=False)
+    n += 1
+print(n)
+"""
+ROTATOR = """
+def refuse(*_):
+    raise PermissionError(1, "no second names here")
+if sys.argv[4] == "no links":
+    os.link = refuse
+n = 0
+while n < 5 and not os.path.exists(sys.argv[3]):
+    n += bus.rotate(sys.argv[2], 1000) is not None
+print(n)
+"""
+
+
+@pytest.mark.parametrize("links", ["links", "no links"])
+def test_concurrent_writers_lose_no_message_to_rotations(store: StoredRoot, links: str) -> None:
     path, stop = str(store.path / "MESSAGE-BUS.md"), store.path / "stop"
-    code = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from lib import bus\n"
-        "n = 0\n"
-        "while not os.path.exists(sys.argv[4]):\n"
-        "    bus.append(sys.argv[2], body=f'{sys.argv[3]}-{n} ' + 'x' * 200, durable=False)\n"
-        "    n += 1\n"
-        "print(n)"
-    )
-    writers = [
-        subprocess.Popen(
-            [*PYTHON, "-c", code, ROOT, path, str(writer), stop],
-            env=clean_environment(), stdout=subprocess.PIPE,
-        )
-        for writer in range(4)
-    ]  # fmt: skip
 
-    def no_link(*_: object) -> None:
-        raise PermissionError(1, "no second names here")
+    def start(code: str, argument: str) -> subprocess.Popen[bytes]:
+        text = "import os, sys; sys.path.insert(0, sys.argv[1]); from lib import bus" + code
+        words = [*PYTHON, "-c", text, str(ROOT), path, str(stop), argument]
+        return subprocess.Popen(words, env=clean_environment(), stdout=subprocess.PIPE)
 
-    if not has_links:
-        monkeypatch.setattr(os, "link", no_link)
-    rotations = 0
+    def output(process: subprocess.Popen[bytes]) -> int:
+        return int(process.communicate(timeout=60)[0])
 
-    def rotate() -> bool:
-        nonlocal rotations
-        rotations += bus.rotate(path, 1000) is not None
-        return rotations >= 8
-
+    writers = [start(WRITER, str(number)) for number in range(3)]
+    rotators = [start(ROTATOR, links) for _ in range(2)]
     try:
-        wait_until(rotate, what="eight rotations")
+        rotations = sum(map(output, rotators))
     finally:
         stop.touch()
-    counts = [int(writer.communicate(timeout=60)[0]) for writer in writers]
+    counts = [output(writer) for writer in writers]
     files_of_it = [path, *map(str, store.path.glob("*.archived"))]
-    assert len(files_of_it) == rotations + 1
+    assert (rotations, len(files_of_it)) == (10, 11)
     bodies = [m.body.split()[0] for name in files_of_it for m in bus.read(name)]
     assert sorted(bodies) == sorted(
         f"{writer}-{n}" for writer, count in enumerate(counts) for n in range(count)
