@@ -123,6 +123,19 @@ def parse_seconds(text: str) -> float:
     return number
 
 
+def parse_variables(pairs: list[str]) -> dict[str, str]:
+    """What `--env KEY=VALUE` sets; UsageError for what is no such pair."""
+    result = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not (name.isidentifier() and name.isascii()) or "\0" in pair:
+            raise UsageError(
+                f"--env: {name!r} is not KEY=VALUE; a KEY is made of letters, digits, _"
+            )
+        result[name] = value
+    return result
+
+
 def parse(command: Command, arguments: Sequence[str]) -> Values:
     """The values of a command line; raises UsageError in one line for a wrong one."""
     by_name = {name: option for option in command.options for name in option.names}

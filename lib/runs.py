@@ -355,9 +355,14 @@ def folders(runs_dir: str) -> Iterator[str]:
 
 
 def task_folders(runs_dir: str) -> Iterator[str]:
-    """The paths of the folders `runs/PROJECT/TASK`, whatever is in them."""
-    for project in files.names(runs_dir):
-        if not is_run_name(project) and project[0] != ".":
+    """The paths of the folders `runs/PROJECT/TASK`, whatever is in them; by name."""
+    try:
+        # Runs first: there may be very many of them.
+        names = [name for name in os.listdir(runs_dir) if not name.startswith(("run_", "."))]
+    except OSError:
+        return
+    for project in sorted(names):
+        if not is_run_name(project):
             for task in files.names(os.path.join(runs_dir, project)):
                 if task[0] != ".":
                     yield os.path.join(runs_dir, project, task)

@@ -320,7 +320,9 @@ def _is_directive(word: str, argument: str) -> bool:
         return whole and (word == "flood" or int(argument) < 256)
     if word == "sleep":
         return _number(argument) is not None
-    plain = "spawn hang crash no-result empty reject no-verdict not-done silent".split()
+    plain = (
+        "spawn", "hang", "crash", "no-result", "empty", "reject", "no-verdict", "not-done", "silent",
+    )  # fmt: skip
     return word in plain and not argument
 
 

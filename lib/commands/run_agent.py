@@ -6,7 +6,7 @@ import os
 import sys
 
 from lib import config, faults, ids, paths, redact, runner, runs, supervisor
-from lib.cli import Command, Option, Values, parse_seconds, run
+from lib.cli import Command, Option, Values, parse_seconds, parse_variables, run
 from lib.errors import UsageError, UserError
 
 TYPE_CHECKING = False
@@ -86,7 +86,7 @@ def run_agent(values: Values) -> int:
         timeout=_limit(values, settings, "timeout"),
         idle_timeout=_limit(values, settings, "idle_timeout"),
         model=values.text("model"),
-        env=variables_of(values.items("env")),
+        env=parse_variables(values.items("env")),
         keep_background=values.flag("keep_background"),
     )
     paths.make_folder(runs_dir)
@@ -178,16 +178,3 @@ def _limit(values: Values, settings: config.Config, key: str) -> float:
         raise UserError(
             f"{settings.path}: defaults.{key}: {default!r} is no time; write 15m"
         ) from None
-
-
-def variables_of(pairs: list[str]) -> dict[str, str]:
-    """What `--env KEY=VALUE` sets; UsageError for what is no such pair."""
-    result = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not (name.isidentifier() and name.isascii()) or "\0" in pair:
-            raise UsageError(
-                f"--env: {name!r} is not KEY=VALUE; a KEY is made of letters, digits, _"
-            )
-        result[name] = value
-    return result

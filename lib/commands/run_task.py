@@ -21,8 +21,7 @@ from lib import (
     supervisor,
     tasks,
 )
-from lib.cli import Command, Option, Values, parse_seconds, run
-from lib.commands.run_agent import variables_of
+from lib.cli import Command, Option, Values, parse_seconds, parse_variables, run
 from lib.errors import EXIT_OK, UsageError, UserError
 from lib.loop import Loop
 from lib.loop_record import LoopRecord
@@ -97,7 +96,7 @@ def run_task(values: Values) -> int:
             "add --prompt TEXT or --prompt-file FILE"
         )
     cwd = runner.check_cwd(str(values.text("cwd"))) if values.text("cwd") else task.path
-    environment = {**_config_of(configuration), **variables_of(values.items("env"))}
+    environment = {**_config_of(configuration), **parse_variables(values.items("env"))}
     redact.add_tokens(redact.known_tokens(environment))  # this process tells what its agents say
     limits = {key: _limit(values, configuration, key) for key in ("timeout", "idle_timeout")}
     paths.make_folder(runs_dir)
@@ -147,7 +146,7 @@ def _refuse_contradictions(values: Values) -> None:
     most = values.number("max_restarts")
     if most is not None and most < 0:
         raise UsageError(f"--max-restarts: {most} is below 0")
-    variables_of(values.items("env"))
+    parse_variables(values.items("env"))
 
 
 def _runs_dir(values: Values) -> str:
