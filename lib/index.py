@@ -23,7 +23,6 @@ from lib.index_entries import BusEntry, Changes, PlanEntry, RunEntry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-
     from lib.bus import Message
 
 Key = tuple[str, str]  # project, task
@@ -244,6 +243,7 @@ class Index:
         self._folders: dict[str, dict[str, TaskEntry]] = {}  # what lies in a project's, task or not
         self._open: dict[str, RunEntry] = {}  # runs that have no final record
         self._keys: dict[str, Key] = {}  # under which task a run stands
+        self._wide_buses: set[str] = set()  # paths of those that are no task's
         self._unsorted: set[Key] = set()
         self._dirty: set[Key] = set()
         self._changes = Changes()
@@ -363,6 +363,8 @@ class Index:
             has_changed = True
         self._keep_bus(entry._folder, paths.BUS_NAMES[0], *entry.key)
         entry.bus = self.buses.get(f"{entry.path}/{paths.BUS_NAMES[0]}")
+        if entry.bus is not None and entry.bus.look():
+            self._changes.buses.add(entry.bus.path)
         folder = entry.runs_folder
         if folder.look():
             for name in folder.gone:
@@ -375,8 +377,9 @@ class Index:
                 if run.is_done is not None and run.set_done(entry.done):
                     self._changes.runs.add(run.path)
         elif self.rest_seconds and not entry.is_live:
-            quiet_ns = time.time_ns() - max(entry.last_ns, entry._folder.mtime_ns)
-            if quiet_ns > SETTLED_SECONDS * ids.NANOSECONDS:
+            changed_ns = max(entry.last_ns, entry._folder.mtime_ns)
+            changed_ns = max(changed_ns, entry.bus.changed_ns if entry.bus else 0)
+            if time.time_ns() - changed_ns > SETTLED_SECONDS * ids.NANOSECONDS:
                 entry.next_look = self._now + self.rest_seconds
 
     def _take_in(self, entry: TaskEntry) -> None:
@@ -468,15 +471,18 @@ class Index:
 
     def _add_bus(self, path: str, project: str, task: str) -> None:
         self.buses[path] = BusEntry(path, project, task)
+        if not task:
+            self._wide_buses.add(path)
 
     def _drop_bus(self, path: str) -> None:
         if self.buses.pop(path, None):
+            self._wide_buses.discard(path)
             self._changes.buses.add(path)
 
     def _look_at_buses(self) -> None:
-        for path, bus in self.buses.items():
-            task = self._folders[bus.project].get(bus.task) if bus.task else None
-            if (task is None or task.next_look <= self._now) and bus.look():
+        """Those of the root and of projects; a task's is looked at with its task."""
+        for path in self._wide_buses:
+            if self.buses[path].look():
                 self._changes.buses.add(path)
 
     # -- tasks

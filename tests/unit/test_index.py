@@ -17,7 +17,15 @@ import pytest
 from lib import bus, ids, listing, runs
 from lib.index import Index, TaskEntry
 from lib.state import PlanState, TaskState
-from tests.stored_root import RUNNING, THIS_MACHINE, StoredRoot, held, snapshot, write_record
+from tests.stored_root import (
+    LONG_AGO,
+    RUNNING,
+    THIS_MACHINE,
+    StoredRoot,
+    held,
+    snapshot,
+    write_record,
+)
 
 SAMPLE = Path(__file__).parent.parent / "data" / "storage" / "go-storage-sample.tar.gz"
 
@@ -257,13 +265,19 @@ def test_a_folder_that_changed_a_moment_ago_is_listed_once_more(root: StoredRoot
 
 def test_a_task_at_rest_is_looked_at_less_often(root: StoredRoot) -> None:
     task = root.task("idle")
+    path = task / "TASK-MESSAGE-BUS.md"
+    bus.append(str(path), body="old", durable=False)
+    os.utime(path, ns=(LONG_AGO, LONG_AGO))
     root.run(task, task_id="idle")
     index = index_of(root, rest_seconds=3600)
     index.refresh()  # finds it quiet
+    bus.append(str(path), body="new", durable=False)
     (task / "DONE").touch()
     assert not index.refresh()
     task_of(index, "idle").next_look = 0
-    assert index.refresh().tasks == {("demo", "idle")}
+    changes = index.refresh()
+    assert (changes.tasks, changes.buses) == ({("demo", "idle")}, {str(path)})
+    assert task_of(index, "idle").next_look == 0, "it is at rest no more"
 
 
 # -- what comes and goes
