@@ -64,6 +64,7 @@ class App:
         self.focus = RUNS
         self.selected = [""] * len(TITLES)
         self.numbers = [0] * len(TITLES)  # of the selected lines, for when they are gone
+        self._is_chosen = [False] * len(TITLES)  # else it is the first line, whichever that is
         self.tops = [0] * len(TITLES)
         self.rows: list[list[Row]] = [[] for _ in TITLES]
         self.heights = [1] * len(TITLES)  # as the frame has laid them out
@@ -108,11 +109,14 @@ class App:
         return [row for row in rows if wanted in row.words.lower()]
 
     def _keep_selection(self, pane: int, rows: list[Row]) -> None:
+        if not self._is_chosen[pane]:
+            self._select(pane, 0)
+            return
         for number, row in enumerate(rows):
             if row.key == self.selected[pane]:
                 self.numbers[pane] = number
                 return
-        self._select(pane, min(self.numbers[pane], len(rows) - 1))
+        self._select(pane, self.numbers[pane])
 
     def _select(self, pane: int, number: int) -> None:
         rows = self.rows[pane]
@@ -177,10 +181,12 @@ class App:
             "G": len(self.rows[self.focus]),
         }
         if key in steps:
+            self._is_chosen[self.focus] = True
             self._select(self.focus, self.numbers[self.focus] + steps[key])
         elif key in ends:
+            self._is_chosen[self.focus] = ends[key] > 0
             self._select(self.focus, ends[key])
-        elif key in "1234":
+        elif key in ("1", "2", "3", "4"):
             self._focus_on(int(key) - 1)
         elif key in ("tab", "backtab", "left", "right"):
             step = 1 if key in ("tab", "right") else -1

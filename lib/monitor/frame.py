@@ -19,6 +19,7 @@ from lib.textual import width
 LEAST_ROWS = 9  # below that only the list with the focus is shown
 SHARES = (3, 5, 3, 3)  # rows of each list, before one gets more; of 24 rows all have these
 KEYS = "h help  q quit  Enter read  s stop  f filter  Tab list"
+EMPTY = "(nothing here so far; Tab shows stderr, stdout, output and prompt)"
 READER_KEYS = "Esc back  / search  F follow  Tab file  s stop  h help"
 
 
@@ -30,7 +31,7 @@ def lines(app: App, columns: int, rows: int) -> list[Line]:
         body = _page(app.pager, columns, rows - 1)
     else:
         body = _lists(app, columns, rows - 1)
-    body += [("", "")] * (rows - 1 - len(body))
+    body = body[: rows - 1] + [("", "")] * (rows - 1 - len(body))
     return [*body, _foot(app, columns)]
 
 
@@ -135,6 +136,7 @@ def _page(pager: Pager, columns: int, rows: int) -> list[Line]:
         what = f"{pager.file_name}  {pager.entry.state.status}  {pager.title}"
     follows = ", following" if pager.follows else ""
     head = f"{pager.place()}{follows}  {what}"
-    if isinstance(pager, RunReader) and pager.problem:
-        return [(head, "bold"), (redact.one_line(pager.problem), "yellow")]
+    if isinstance(pager, RunReader) and (pager.problem or pager.is_empty):
+        said = redact.one_line(pager.problem) or EMPTY
+        return [(head, "bold"), (said, "yellow" if pager.problem else "dim")]
     return [(head, "bold"), *((text, "yellow" if hit else "") for text, hit in pager.rows())]

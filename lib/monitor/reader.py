@@ -70,6 +70,10 @@ class Pager:
         del self._rows[:gone]
         self.top = max(0, self.top - gone)
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._lines
+
     def fit(self, columns: int, height: int) -> None:
         """Take the size of the screen; the line at the top stays there."""
         self._height = max(1, height)
