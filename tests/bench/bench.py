@@ -14,14 +14,19 @@ not an error: the exit code is 1 only where something failed to run.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import math
 import os
+import pty
 import re
+import select
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -63,10 +68,12 @@ class Size:
     posts: int  # of each writer
     sleepers: int
     nap_seconds: float
+    fleet: int  # runs that a monitor watches
+    watch_seconds: float
 
 
-FULL = Size(60, 5, 200, 1000, 100_000, 16, 50, 60, 1.0)
-QUICK = Size(2, 1, 6, 8, 1000, 3, 3, 4, 0.1)
+FULL = Size(60, 5, 200, 1000, 100_000, 16, 50, 60, 1.0, 500, 10.0)
+QUICK = Size(2, 1, 6, 8, 1000, 3, 3, 4, 0.1, 20, 0.5)
 
 
 @dataclass
@@ -447,6 +454,76 @@ def sleepers(size: Size, folder: Path) -> Result:
 
 # -- the table
 
+# -- the monitor
+
+
+def monitor_busy(size: Size, folder: Path) -> Result:
+    """Processor time while 16 runs write, over the time that one core has."""
+    return _monitor(size, folder, live=16, rate=1000)
+
+
+def monitor_idle(size: Size, folder: Path) -> Result:
+    return _monitor(size, folder, live=0, rate=0)
+
+
+def _monitor(size: Size, folder: Path, live: int, rate: int) -> Result:
+    result = Result()
+    (folder / "runs").mkdir()
+    words = [sys.executable, HERE / "fleet.py", folder, size.fleet - live, live, rate]
+    with subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE) as fleet:
+        assert fleet.stdout is not None
+        fleet.stdout.readline()
+        try:
+            for _ in range(size.batches):
+                result.ours.append(watched_seconds(folder, size.watch_seconds))
+                result.theirs.append(size.watch_seconds)
+        finally:
+            fleet.kill()
+    return result
+
+
+def watched_seconds(folder: Path, seconds: float) -> float:
+    """Processor time of a monitor on a screen of 200x60 in so many seconds, after its start."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
+    process = subprocess.Popen(
+        ["sh", "-c", 'exec <>"$1" >&0; shift; exec "$@"', "sh", os.ttyname(slave),
+         *BARE, str(ROOT / "bin" / "monitor"), "--root", str(folder)],
+        env={**ENVIRONMENT, "TERM": "xterm"}, stdin=NULL, stdout=NULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        _drain(master, 2.0)  # its start
+        before = _processor_seconds(process.pid)
+        _drain(master, seconds)
+        used = _processor_seconds(process.pid) - before
+        os.write(master, b"q")
+        _drain(master, 0.2)
+        if process.wait(30):
+            raise NotRunError(f"the monitor ended with {process.returncode}")
+    finally:
+        process.kill()
+        process.wait()
+        os.close(slave)
+        os.close(master)
+    return used
+
+
+def _drain(fd: int, seconds: float) -> None:
+    limit = time.monotonic() + seconds
+    while (left := limit - time.monotonic()) > 0:
+        if select.select([fd], [], [], left)[0]:
+            os.read(fd, 65536)
+
+
+def _processor_seconds(pid: int) -> float:
+    """Of a process, in steps of 10 ms; where /proc tells."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        raise MissingError("/proc is not there") from None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 ROWS = (
     Row("run-agent-shell", "`run-agent.py shell`, `true`", "bare interpreter", 2.5,
         run_agent_shell),
@@ -467,6 +544,9 @@ ROWS = (
     Row("bus-writers", "a message, many writers at once", "bash: `flock`, `echo >>`", None,
         bus_writers),
     Row("sleepers", "a plan of sleepers, 16 at once", "the ideal", None, sleepers),
+    Row("monitor-busy", "the monitor, 16 runs at 1,000 lines a second", "one core", 0.15,
+        monitor_busy),
+    Row("monitor-idle", "the monitor, nothing happening", "one core", 0.01, monitor_idle),
 )  # fmt: skip
 
 
