@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 START_DELAY_NS = 60 * ids.NANOSECONDS  # at most so long after its folder was made a run starts
 STATUSES = (runs.RUNNING, runs.COMPLETED, runs.FAILED, runs.UNKNOWN)
 NOT_STARTED = "it has not begun yet: its task may wait for others"
+PROCESS_GONE = "its process is gone, and its record does not say how it ended"
 DONE_TELLS = "how it ended is not known; its task is done"
 UNSTAMPED = "~"  # sorts above every stamp: a name that tells no time must always be looked at
 
@@ -68,6 +69,8 @@ def state_of(run: runs.Run, is_done: bool | None = None) -> runs.State:
     if is_done:
         reason = run.text("error_summary") or DONE_TELLS
         return runs.State(runs.COMPLETED, 0, reason, ended_unrecorded=state.ended_unrecorded)
+    if state.ended_unrecorded and not run.number("supervisor_pid"):
+        return runs.State(runs.FAILED, None, PROCESS_GONE, ended_unrecorded=True)
     return state
 
 

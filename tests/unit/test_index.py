@@ -90,6 +90,8 @@ def test_a_root_of_the_original_is_listed_by_its_rules(tmp_path: Path) -> None:
         "11-dep": (1, "blocked", False, ["task-20260101-000010-slow"]),
         "12-quick": (1, "completed", True, []),
     }
+    stale = task_of(index, "task-20260101-000010-slow", "web").runs[0]
+    assert (stale.state.reason, listing.known_code(stale.state)) == (listing.PROCESS_GONE, None)
     failing = task_of(index, "task-20260101-000002-failing").runs
     assert [listing.known_code(entry.state) for entry in failing] == [1, 3]
     chain = task_of(index, "task-20260101-000004-nodone").runs
