@@ -149,6 +149,9 @@ class Loop:
         for key in ("ended", "exit_code", "until"):
             fields.pop(key, None)
         fields.update(agent=settings.agent, pid=os.getpid(), max_restarts=settings.max_restarts)
+        # For a start that names nothing but the task; a moved folder is found where it is then.
+        fields["cwd"] = "" if settings.cwd == self.task.path else settings.cwd
+        fields["model"] = settings.model or ""
         fields.update(state=loop_record.RUNNING, why="")
         began = fields.get("monotonic_start")
         is_known = isinstance(began, int | float) and not isinstance(began, bool)

@@ -31,9 +31,9 @@ Attempt = dict[str, object]
 class LoopRecord:
     """The record of one task's loop, locked for as long as this object is open.
 
-    `fields` are state, why, until, agent, pid, started, reopened, ended,
-    exit_code, max_restarts, and first: how many attempts there had been when
-    this loop began to count.
+    `fields` are state, why, until, agent, cwd ("" for the task folder), model,
+    pid, started, reopened, ended, exit_code, max_restarts, and first: how
+    many attempts there had been when this loop began to count.
     """
 
     def __init__(self, task: Task) -> None:

@@ -37,12 +37,13 @@ Works in RUNS_DIR/PROJECT/TASK/: TASK.md is the prompt, TASK-MESSAGE-BUS.md the
 bus, runs/ has a folder for each attempt and for each child run.  The agent is
 started again until it has made the file DONE; then its child runs are waited
 for, and the project's bus is told once.  Start it again after anything: an
-agent that is still at work is taken over, attempts are counted on.  Ctrl-C and
-SIGTERM stop the agent and all it started; a closed terminal changes nothing.""",
+agent that is still at work is taken over, attempts are counted on; agent,
+working folder and model are those of the earlier start.  Ctrl-C and SIGTERM
+stop the agent and all it started; a closed terminal changes nothing.""",
     options=(
         Option("--project", metavar="ID", help="project (default: $JRUN_PROJECT_ID)"),
         Option("--task", metavar="ID", help="task (default: a new one, task-YYYYMMDD-HHMMSS-NAME)"),
-        Option("--agent", metavar="NAME", help="the agent (default: the config's, else the first of codex, claude, gemini on PATH)"),
+        Option("--agent", metavar="NAME", help="the agent (default: that of the earlier start, the config's, else the first of codex, claude, gemini on PATH)"),
         Option("--prompt", metavar="TEXT", help="what is to be done (default: what TASK.md says)"),
         Option("--prompt-file", metavar="FILE", help="the same, from a file"),
         Option("--cwd", metavar="DIR", help="the agent's working folder (default: the task folder)"),
@@ -88,14 +89,17 @@ def run_task(values: Values) -> int:
     given = _given_prompt(values)
     task = _task(values, runs_dir)
     configuration = config.load(values.text("config"))
-    agent = values.text("agent") or runner.choose_agent(configuration)
+    known, _ = loop_record.read(task)  # what an earlier loop of the task was given
+    agent = values.text("agent") or str(known.get("agent") or "")
+    agent = agent or runner.choose_agent(configuration)
     type_name, _, _ = runner.resolve_agent(configuration, agent)
     if given is None and not os.path.isfile(task.file(tasks.PROMPT)):
         raise UsageError(
             f"no prompt: there is no {tasks.PROMPT} in {redact.for_terminal(task.path)}; "
             "add --prompt TEXT or --prompt-file FILE"
         )
-    cwd = runner.check_cwd(str(values.text("cwd"))) if values.text("cwd") else task.path
+    wanted_cwd = values.text("cwd") or str(known.get("cwd") or "")
+    cwd = runner.check_cwd(wanted_cwd) if wanted_cwd else task.path
     environment = {**_config_of(configuration), **parse_variables(values.items("env"))}
     redact.add_tokens(redact.known_tokens(environment))  # this process tells what its agents say
     limits = {key: _limit(values, configuration, key) for key in ("timeout", "idle_timeout")}
@@ -128,7 +132,7 @@ def run_task(values: Values) -> int:
             run_timeout=limits["timeout"],
             idle_timeout=limits["idle_timeout"],
             max_wait=_max_wait(values),
-            model=values.text("model"),
+            model=values.text("model") or str(known.get("model") or "") or None,
             parent=os.environ.get("JRUN_ID", ""),
             env=environment,
             resume_session=values.flag("resume_session"),

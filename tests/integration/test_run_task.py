@@ -380,6 +380,20 @@ def kill_loop_after_start(root: TaskRoot) -> None:
     kill_loop(first)
 
 
+def test_a_start_that_names_the_task_alone_goes_on_as_before(tasks_root: TaskRoot) -> None:
+    tasks_root.agent(f"{COUNT} pwd; [ $n = 1 ] && exit 1; {FINISH}")
+    tasks_root.loop("--max-restarts", "1", "--cwd", tasks_root.work, "--model", "m")
+    words = ["--project", "p", "--task", "t", "--root", str(tasks_root.path)]
+    words += ["--config", str(tasks_root.config_file)]
+
+    done = run_script("bin/run-task", *words, env=tasks_root.environment())
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    outputs = [run.read_text("output.md", 999) for run in tasks_root.task_runs()]
+    assert outputs == [f"{tasks_root.work}\n"] * 2
+    assert [record["model"] for record in tasks_root.try_records()] == ["m", "m"]
+
+
 def test_a_killed_loop_counts_its_attempts_on_and_an_ended_one_anew(tasks_root: TaskRoot) -> None:
     gate = tasks_root.gate()
     tasks_root.agent(f"{COUNT} [ $n != 2 ] || read -r _ <'{gate.path}'; exit 1")

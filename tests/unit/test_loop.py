@@ -9,6 +9,7 @@ import pytest
 
 from lib import ids, loop_record, runs, tasks
 from lib.config import Config
+from lib.errors import UserError
 from lib.loop import Ended, Loop, go_on_with_session
 from lib.loop_record import LoopRecord
 from lib.loop_settings import Settings
@@ -76,6 +77,18 @@ def test_a_quota_is_no_attempt_and_is_waited_for(tmp_path: Path) -> None:
     with pytest.raises(Ended, match="limit of its provider until") as caught:
         loop._await_quota()
     assert (caught.value.state, caught.value.code) == ("stopped", 75)
+
+
+def test_a_disk_that_stays_full_ends_the_loop_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = make(tmp_path)
+    loop._await_space()
+    monkeypatch.setenv("CONDUCTOR_MIN_FREE_MB", str(1 << 40))
+    monkeypatch.setenv("CONDUCTOR_HOLD_SECONDS", "-1")
+    with pytest.raises(UserError, match="disk is short"):
+        loop._await_space()
+    assert TOLD[-1].startswith("nothing starts: disk is short")
 
 
 def test_a_session_that_is_lost_is_not_asked_for_again(tmp_path: Path) -> None:
