@@ -84,7 +84,7 @@ class Explainer:
         return f"is done: {_agent(last)} finished it at {_clock(last.get('ended'))} ({_run(last)})"
 
     def _failed(self, entry: TaskState) -> str:
-        tries = len(entry.attempts)
+        tries = entry.tries()
         why = redact.one_line(entry.why or "for a reason that was not noted", REASON_LIMIT)
         text = f"failed{f' after {tries} attempts' if tries > 1 else ''}: {why}"
         if tries:
@@ -176,6 +176,8 @@ class Explainer:
             return f"is done: {_verdict_of(own[-1])} ({_run(own[-1])})"
         if own and own[-1].get("result") == "running" and self._situation.is_run:
             return self._judging(self._plan.tasks[task_id], entry, own[-1])
+        if own and own[-1].get("result") == state.QUOTA and self._situation.is_run:
+            return f"waits for the quota of {_agent(own[-1])}: {own[-1].get('why')}"
         failed = f"failed: {own[-1].get('why')}; " if own and own[-1].get("why") else ""
         return f"{failed}is part of {task_id}, which {self._phrase(task_id)}"
 
@@ -190,10 +192,12 @@ class Explainer:
                     f"still runs as {_run(attempt)} ({_agent(attempt)}) though the plan does not; "
                     "start the plan again and it is taken over"
                 )
+        tries = entry.tries()
         if running(entry):
             what = f"has ended as {_run(running(entry)[-1])}, and was not judged yet"
-        elif entry.attempts:
-            tries = len(entry.attempts)
+        elif entry.state == state.WAITING:
+            what = self._waiting(entry)
+        elif tries:
             reason = f" ({redact.one_line(entry.why, REASON_LIMIT)})" if entry.why else ""
             what = f"is not done after {tries} attempt{'s' if tries > 1 else ''}{reason}"
         elif task_id not in self._waits.scope:
@@ -219,6 +223,8 @@ class Explainer:
 
     def _waits_for_its_turn(self, task_id: str, entry: TaskState) -> str:
         """Why a task that waits for no other one is not running."""
+        if entry.state == state.WAITING:
+            return self._waiting(entry)
         wait = seconds_to_wait(entry, self._waits.now)
         if wait:
             reason = f", {entry.why.removeprefix('tried again ')}" if entry.why else ""
@@ -243,6 +249,11 @@ class Explainer:
         spread = f"; starts of one agent are at least {pause:g} s apart" if is_paced else ""
         after = f" ({entry.why})" if entry.why else ""
         return f"is about to start{after}{spread}"
+
+    def _waiting(self, entry: TaskState) -> str:
+        """A task that waits for a quota, say, with the time that is left."""
+        wait = seconds_to_wait(entry, self._waits.now)
+        return f"{entry.why} (in {spoken(wait + 0.999)})" if wait else entry.why or "waits"
 
     def _waits_for_others(self, task_id: str) -> str:
         stage = self._waits.closed_stage(task_id)

@@ -150,7 +150,7 @@ CONFIG = ("--config", "config.yaml")
 def test_when_an_agent_has_failed_all_its_tries_the_next_of_its_role_takes_over(
     root: PlanRoot,
 ) -> None:
-    agents(root, first="echo no good >&2; exit 3", second="exit 127", third="")
+    agents(root, first="echo no good >&2; exit 3", second="exit 4", third="")
     with_role(root, "first", "second", "third", retries=1)
 
     done = root.run(*CONFIG)
@@ -160,7 +160,7 @@ def test_when_an_agent_has_failed_all_its_tries_the_next_of_its_role_takes_over(
     decisions = [line for line in root.bus.read_text().split("\n") if "takes over" in line]
     assert decisions == [
         "a: first failed (agent exited with code 3: no good); second takes over",
-        "a: second failed (agent exited with code 127); third takes over",
+        "a: second failed (agent exited with code 4); third takes over",
     ]
     row = next(line for line in done.stdout.split("\n") if line.startswith("a  "))
     assert " third (after first, second) " in row

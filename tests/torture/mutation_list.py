@@ -13,6 +13,7 @@ RUN = f"{LIVE}run_crash.py::test_"
 STOP = f"{LIVE}run_stop.py::test_"
 SPAWNER = f"{LIVE}spawner.py::test_"
 PLAN = f"{LIVE}plan_crash.py::test_"
+SESSION = f"{LIVE}run_sessions.py::test_"
 
 
 @dataclass(frozen=True)
@@ -528,6 +529,22 @@ MUTATIONS = (
         (f"{RUN}killed_after_the_start_nothing_of_the_run_is_lost[bus-locked:2]",),
     ),
     Mutation(
+        "the record of a second start",
+        "lib/runner.py",
+        '    runs.write_record(run, durable=False)\n    supervisor.try_note(run, "CMD"',
+        '    supervisor.try_note(run, "CMD"',
+        "the record has the pids of both starts, and who adopts the run cannot read it",
+        (f"{SESSION}a_second_start_that_lost_its_supervisor_is_adopted_as_plain_text",),
+    ),
+    Mutation(
+        "no trace of the first start",
+        "lib/runner.py",
+        "        files.remove(run.file(runs.PID))\n        files.remove(run.file(runs.EXIT_CODE))\n",
+        "",
+        "killed before its second start, a run has ended with the exit code of the first",
+        (f"{SESSION}killed_at_the_second_start_it_was_never_started[run-restart-cleared]",),
+    ),
+    Mutation(
         "the mark that leads there is the last",
         "lib/supervisor.py",
         "    for name in (runs.PID, runs.EXIT_CODE):\n        files.remove",
@@ -947,7 +964,7 @@ MUTATIONS = (
     ),
     Mutation(
         "misfires are counted",
-        "lib/scheduler.py",
+        "lib/course.py",
         "        unit.misfires += 1\n",
         "",
         "a supervisor that can never begin is started for ever",
@@ -955,11 +972,19 @@ MUTATIONS = (
     ),
     Mutation(
         "misfires are bounded",
-        "lib/scheduler.py",
+        "lib/course.py",
         'unit.misfires < MISFIRES',
         'True',
         "a supervisor that cannot be started at all is started for ever",
         (f"{RACE}a_supervisor_that_cannot_be_started_at_all_fails_the_task_in_the_end",),
+    ),
+    Mutation(
+        "a closed provider outlives the plan's process",
+        "lib/quota_watch.py",
+        "            self._header[HEADER_KEY] = kept",
+        "            pass",
+        "a plan that is started again runs into the limit that it knew of",
+        ("tests/integration/test_plan_quota.py::test_a_restarted_plan_goes_on_waiting",),
     ),
     Mutation(
         "what could not be noted does not start",
