@@ -30,6 +30,8 @@ PID = "pid.txt"
 LOCK = ".lock"
 EXIT_CODE = ".exit-code"  # written by the guard, with one write
 ACTIVE = ".active"  # in the runs folder: a mark for each run that has not ended
+TIMING = "timing.txt"  # how its output grew (lib/timing.py)
+VERIFY = "verify.txt"  # what the checks of a plan printed
 CHILDREN = "children.txt"  # a line for each child run: supervisor's pid, its start, run folder
 FILES = (PROMPT, STDOUT, STDERR, TRANSCRIPT, OUTPUT, CWD, RECORD)
 
@@ -450,8 +452,14 @@ def _evidence(run: Run) -> State:
     if code is None:
         reason = SUPERVISOR_LOST if was_started(run) else NEVER_STARTED
         return State(FAILED, None, reason, ended_unrecorded=True)
-    status = COMPLETED if code == 0 else FAILED
+    status = COMPLETED if code in success_codes(run) else FAILED
     return State(status, code, "ended without its supervisor", ended_unrecorded=True)
+
+
+def success_codes(run: Run) -> list[object]:
+    """The exit codes with which its agent ends when all is well; its output may tell otherwise."""
+    codes = run.record.get("success_codes")
+    return codes if isinstance(codes, list) else [0]
 
 
 def children(run: Run) -> list[tuple[int, str, str]]:

@@ -24,8 +24,9 @@ from lib.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_TIMEOUT, UserError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import select
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
+    from lib import timing, transcript
     from lib.agents.base import Outcome, Reader
 
 STOP_GRACE_SECONDS = 30.0
@@ -41,6 +42,7 @@ FORK_SECONDS = 0.3  # in which a process that was forked to execute another has 
 CHUNK_BYTES = 1 << 20
 OUTPUT_LIMIT_BYTES = 16 << 20
 STDERR_LINES = 50
+EXIT_NOT_EXECUTED = 126  # from here on an exit code is the shell's, or a signal
 _ENDED = (runs.COMPLETED, runs.FAILED)
 _STOP_PATIENCE_SECONDS = 15.0  # beyond the grace, for what comes after it
 _REPAIR_SECONDS = 5.0
@@ -84,18 +86,23 @@ class Supervisor:
         self.agent_status: int | None = None  # of an agent that outlived its guard and came to us
         self.pipe = -1  # tells the agent's pid, and the guard's end
         self.word = -1  # lets the agent start
+        self.start_again: Callable[[], bool] | None = None  # asked once, of one that is too old
         self.subreaper = False  # and has been since before the agent began
         self._not_ours: set[int] = set()  # children that this process had before
         self.stop_reason = ""
         self.stop_code = 0
+        self.stop_class = ""  # of the failure that it is, where the run's limits stopped it
         self.kill_at: float | None = None
         self.killed = False
         self._signals: wakeup.Wakeup | None = None
         self._stdout = self._stderr = self._transcript = -1
         self._redaction = redact.Stream()
+        self._shortener: transcript.Shortener | None = None  # while the files are open
         self._sizes = (0, 0)
         self._usage: tuple[object, ...] = ()  # as it was last noted
         self._next_usage = 0.0  # monotonic
+        self._timing: timing.Notes | None = None  # while this process watches the agent
+        self._ended = 0.0  # monotonic
         self._last_growth = self._started = self._looked = time.monotonic()
 
     # -- starting ---------------------------------------------------------
@@ -177,9 +184,10 @@ class Supervisor:
         except OSError as error:
             log(self.run, f"the record could not be written: {error}")
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, error_class: str) -> None:
         """Record a run whose agent could not be started."""
         record = self.run.record
+        record["error_class"] = error_class
         record["pid"] = record["pgid"] = os.getpid()
         try:
             self._open_files()
@@ -203,6 +211,8 @@ class Supervisor:
                 self._open_files()
                 self._announce_adopted()
             self._watch()
+            if self._starts_again():
+                self._watch()
             return self._finish()
         finally:
             self._close_files()
@@ -214,14 +224,42 @@ class Supervisor:
         if not _was_announced(self.run, "RUN_START"):
             announce(self.run)
 
+    def _starts_again(self) -> bool:
+        """Whether the agent, which ended at once and without a word, has begun anew."""
+        start_again, self.start_again = self.start_again, None
+        if start_again is None or self.stop_reason or os.fstat(self._stdout).st_size:
+            return False
+        if not 0 < (self._exit_code() or 0) < EXIT_NOT_EXECUTED:
+            return False
+        if not self.run.record.get("keep_background"):
+            self._end_leftovers()
+        return start_again()
+
+    def begin_again(self, reader: Reader) -> None:
+        """Forget the agent that has ended: the guard of another one is there."""
+        self.reader = reader
+        self.guard_status = self.agent_status = None
+        for fd in (self._stdout, self._stderr, self._transcript):
+            os.close(fd)
+        self._stdout = self._stderr = self._transcript = -1
+        self._redaction = redact.Stream()
+        self._sizes = (0, 0)
+        self._last_growth = time.monotonic()
+        self._open_files()
+
     def _open_files(self) -> None:
         if self._stdout >= 0:
             return
+        from lib import transcript  # imported while the guard starts
+
+        self._shortener = transcript.Shortener()
         self._stdout = self._open(runs.STDOUT, os.O_RDONLY)
         self._stderr = self._open(runs.STDERR, os.O_RDONLY)
         # Rendered anew from the first byte: what an earlier supervisor had
         # not yet written cannot be known, and the raw output is all there.
         self._transcript = self._open(runs.TRANSCRIPT, os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
+        if "too_old" in self.run.record:
+            self._show(f"· {self.run.text('too_old')}\n\n")
 
     def _open(self, name: str, flags: int) -> int:
         """One of the run's files; what an agent put in its place is moved aside."""
@@ -247,7 +285,10 @@ class Supervisor:
     def _watch(self) -> None:
         import select  # here, and the bus below: imported while the agent is at work
 
+        from lib import timing
+
         assert self._signals is not None
+        self._timing = timing.Notes(self._began())
         poller = select.poll()
         poller.register(self._signals.fd, select.POLLIN)
         if self.pipe >= 0:
@@ -263,6 +304,7 @@ class Supervisor:
             self._answer_signals(self._signals.take())
             self._hold_limits()
             self._note_usage()
+        self._ended = time.monotonic()
 
     def _guard_ended(self, poller: select.poll) -> None:
         """The guard's end of the pipe is closed: it ended, or was killed."""
@@ -298,6 +340,8 @@ class Supervisor:
         self._sizes = (out, err)
         if grew:
             self._last_growth = time.monotonic()
+            if self._timing is not None:
+                self._timing.note(self._last_growth, out, err)
             data = os.read(self._stdout, CHUNK_BYTES)
             had_session = self.reader.outcome.session_id
             self._show(self.reader.feed(data))
@@ -310,7 +354,9 @@ class Supervisor:
     def _show(self, text: str) -> None:
         self._write_transcript(self._redaction.feed(text))
 
-    def _write_transcript(self, text: str) -> None:
+    def _write_transcript(self, text: str, *, is_last: bool = False) -> None:
+        if self._shortener is not None:
+            text = self._shortener.feed(text) + (self._shortener.finish() if is_last else "")
         if not text:
             return
         data = text.encode("utf-8", "replace")
@@ -326,9 +372,7 @@ class Supervisor:
 
     def _note_session(self) -> None:
         """Put the session into the record at once: a later attempt may want to resume it."""
-        self.run.record["session_id"] = self.reader.outcome.session_id
-        if self.reader.outcome.model:
-            self.run.record["model"] = self.reader.outcome.model
+        self._add_names()
         self._save()
 
     def _note_usage(self) -> None:
@@ -368,7 +412,7 @@ class Supervisor:
             reason = (
                 f"timed out after {_duration(limit)}; allow more with {self._option('timeout')}"
             )
-            self.stop(f"{reason}, or make the task smaller", EXIT_TIMEOUT)
+            self.stop(f"{reason}, or make the task smaller", EXIT_TIMEOUT, "timeout")
             return
         mark = soft_mark(idle)
         if self.reader.outcome.open_tools > 0:
@@ -379,7 +423,7 @@ class Supervisor:
         if idle and silent > idle:
             reason = f"silent for {_duration(idle)}: idle timeout; see {runs.STDERR}"
             more = self._option("idle_timeout")
-            self.stop(f"{reason}, or allow more with {more}", EXIT_TIMEOUT)
+            self.stop(f"{reason}, or allow more with {more}", EXIT_TIMEOUT, "silence")
 
     def _option(self, key: str) -> str:
         """Where a limit is set: a run of a plan has it from there."""
@@ -411,9 +455,9 @@ class Supervisor:
         same_boot = self.run.text("boot_id") == procs.machine()["boot_id"]
         return began if began and same_boot and began <= self._started else self._started
 
-    def stop(self, reason: str, code: int) -> None:
+    def stop(self, reason: str, code: int, error_class: str = "") -> None:
         """Begin to stop the run: SIGTERM to its group now, SIGKILL to its tree after the grace."""
-        self.stop_reason, self.stop_code = reason, code
+        self.stop_reason, self.stop_code, self.stop_class = reason, code, error_class
         self.kill_at = time.monotonic() + stop_grace()
         if self.guard or runs.guard_lives(self.run):
             group = self._group()
@@ -485,24 +529,40 @@ class Supervisor:
         if not os.path.isdir(self.run.path):  # an agent can remove its own folder
             os.makedirs(self.run.path, runs.MODE, exist_ok=True)
         self._drain_output()
-        status, reason = judge(code, self.reader.outcome, self.reader.understood, self.stop_reason)
-        if code not in (None, 0) and not reason:
-            reason = _reason_of_code(self.run, code or 0)
+        self._write_timing()
+        outcome, understood = self.reader.outcome, self.reader.understood
+        good_codes = runs.success_codes(self.run)
+        status = judge(code, outcome, understood, self.stop_reason, good_codes)
         self._add_outcome()
+        self._estimate_cost()
         if code is None and status == runs.COMPLETED:
             self.run.record["recovered"] = True
-        if self.stop_reason and status == runs.FAILED:
-            reason = self.stop_reason
-            if self.stop_code > EXIT_SIGNAL:  # by a person, or for one: no failure of its own
-                self.run.record["stopped"] = True
-        if reason == runs.SUPERVISOR_LOST and not runs.was_started(self.run):
-            reason = runs.NEVER_STARTED  # taken over while its guard was giving up
+        reason = self._note_failure(code) if status == runs.FAILED else ""
         self._write_when_possible(code, status, reason)
         if status == runs.COMPLETED:
             return 0
         if self.stop_reason:
             return self.stop_code
         return code or EXIT_FAILED
+
+    def _note_failure(self, code: int | None) -> str:
+        """Put into the record of which class the failure is; return the reason."""
+        record = self.run.record
+        if self.stop_reason and self.stop_code > EXIT_SIGNAL:
+            record["stopped"] = True  # by a person, or for one: no failure of its own
+            return self.stop_reason
+        if self.stop_reason:
+            record["error_class"] = self.stop_class
+            return self.stop_reason
+        if code is None:
+            record["error_class"] = "lost"
+            # It may have been taken over while its guard was giving up.
+            return runs.SUPERVISOR_LOST if runs.was_started(self.run) else runs.NEVER_STARTED
+        failure = failure_of(self.run, code, self.reader.outcome)
+        record["error_class"] = failure.kind
+        if failure.reset:
+            record["reset_time"] = ids.rfc3339(int(failure.reset * 1e9))
+        return failure.reason
 
     def _write_when_possible(self, code: int | None, status: str, reason: str) -> None:
         """Write answer and record; on a full disk try for a while, and leave the rest to repair."""
@@ -564,18 +624,53 @@ class Supervisor:
             rest -= len(data)
             self._show(self.reader.feed(data))
         self._show(self.reader.finish())
-        self._write_transcript(self._redaction.finish())
+        self._write_transcript(self._redaction.finish(), is_last=True)
+
+    def _write_timing(self) -> None:
+        """Leave for a replay how the output grew; a run is no worse without it."""
+        if self._timing is None:
+            return  # this is a repair: nobody has seen it grow
+        sizes = os.fstat(self._stdout).st_size, os.fstat(self._stderr).st_size
+        text = self._timing.text(self._ended, *sizes)
+        try:
+            if text:
+                files.replace_file(self.run.file(runs.TIMING), text.encode(), 0o600, durable=False)
+        except OSError as error:
+            log(self.run, f"{runs.TIMING} could not be written: {error}")
 
     def _add_outcome(self) -> None:
         outcome, record = self.reader.outcome, self.run.record
-        for key in ("model", "session_id"):
-            if getattr(outcome, key):
-                record[key] = redact.text(getattr(outcome, key))
+        self._add_names()
         for key in ("input_tokens", "cached_tokens", "output_tokens", "cost_usd", "turns"):
             if getattr(outcome, key) is not None:
                 record[key] = getattr(outcome, key)
+        if outcome.session_totals:
+            record["session_totals"] = outcome.session_totals
         if self.reader.understood and self.reader.has_tools:
             record["tool_calls"] = outcome.tool_calls
+
+    def _add_names(self) -> None:
+        for key in ("model", "session_id"):
+            if getattr(self.reader.outcome, key):
+                self.run.record[key] = redact.text(getattr(self.reader.outcome, key))
+
+    def _estimate_cost(self) -> None:
+        """Put in what the tokens cost at list prices, where the agent told no cost."""
+        record = self.run.record
+        figures = ("input_tokens", "cached_tokens", "output_tokens")
+        into, cached, out = (base.as_count(record.get(key)) for key in figures)
+        if "cost_usd" in record or into is None or out is None:
+            return
+        from lib import prices
+
+        if not self.run.text("model"):
+            model = redact.text(_configured_model(self.run))
+            record.update({"model": model} if model else {})
+        usage = self.reader.outcome.usage_by_model
+        usage = usage or {self.run.text("model"): (into, cached or 0, out)}
+        cost = prices.estimate(usage, self.run.text("config"))
+        if cost is not None:
+            record.update(cost_usd=cost, cost_estimated=True)
 
     def _record_end(self, code: int | None, status: str, reason: str) -> None:
         record = self.run.record
@@ -594,35 +689,82 @@ class Supervisor:
         clear_marks(self.run, self.adopted)
 
 
-def judge(
-    code: int | None, outcome: Outcome, understood: bool, stop_reason: str
-) -> tuple[str, str]:
-    """(status, reason): whether the run succeeded, from all that is known of it.
+def _configured_model(run: runs.Run) -> str:
+    """The model that the settings of its agent name; "" for none, or where they have no place."""
+    try:
+        look_up = getattr(agents.load(run.text("agent")), "configured_model", None)
+    except UserError:  # a repair by another version
+        return ""
+    folder = run.text("agent_home")
+    return look_up(folder) if look_up is not None and folder else ""
 
-    Exit code 0 proves nothing where the output is understood: there must be
+
+def judge(
+    code: int | None,
+    outcome: Outcome,
+    understood: bool,
+    stop_reason: str,
+    good_codes: Container[object] = (0,),
+) -> str:
+    """The status of a run that has ended, from all that is known of it.
+
+    A good exit code proves nothing where the output is understood: there must be
     the event of success and an answer.  An unknown exit code is made good by
     those, and by nothing else.
     """
     proven = understood and outcome.success is True and bool(outcome.final_text)
-    if stop_reason and not (proven and code == 0):
-        return runs.FAILED, stop_reason
     if code is None:
-        return (runs.COMPLETED, "") if proven else (runs.FAILED, runs.SUPERVISOR_LOST)
-    if code != 0:
-        return runs.FAILED, outcome.error or ""
-    if understood and not proven:
-        return runs.FAILED, outcome.error or "exit code 0, but it ended without a result"
-    return runs.COMPLETED, ""
+        is_good = proven and not stop_reason
+    else:
+        is_fine = proven or not (understood or stop_reason or outcome.success is False)
+        is_good = code in good_codes and is_fine
+    return runs.COMPLETED if is_good else runs.FAILED
 
 
-def _reason_of_code(run: runs.Run, code: int) -> str:
-    if code > EXIT_SIGNAL and code - EXIT_SIGNAL in SIGNAL_NAMES:
-        number = code - EXIT_SIGNAL
-        hint = " (out of memory?)" if number == procs.SIGKILL else ""
-        return f"ended by {SIGNAL_NAMES[number]}{hint}"
-    lines = [line for line in stderr_tail(run) if line.strip()]
-    last = f": {lines[-1].strip()}" if lines else ""
-    return f"agent exited with code {code}{last}"
+def failure_of(run: runs.Run, code: int, outcome: Outcome) -> base.Failure:
+    """Why the run's agent failed by itself, as its backend reads it."""
+    from lib.agents import _failure
+
+    options = {
+        "output": run.text("output_kind") or None,
+        "resume": run.record.get("resumed") is True,
+        "type": run.text("agent"),
+        "success_codes": run.record.get("success_codes"),
+        "token_variable": run.text("token_variable"),
+    }
+    ended = base.Ended(
+        code=code,
+        outcome=outcome,
+        stdout=_tail(run, runs.STDOUT),
+        stderr=_tail(run, runs.STDERR),
+        options=options,
+        agent=redact.one_line(run.text("agent_name") or run.text("agent"), 60),
+        at=_last_written(run),
+    )
+    try:
+        backend = agents.load(run.text("agent"))
+        found: base.Failure = getattr(backend, "failure", _failure.of_plain)(ended)
+    except UserError:  # of an agent that this version does not have, or settings that it refuses
+        return _failure.of_plain(ended)
+    return found
+
+
+def _tail(run: runs.Run, name: str) -> str:
+    try:
+        data = files.read_tail(run.file(name), base.TAIL_BYTES)
+    except OSError:
+        return ""  # an agent may have put anything in its place
+    if len(data) == base.TAIL_BYTES:  # it may begin with half a key, which nobody would redact
+        data = data.partition(b"\n")[2] or data.partition(b" ")[2]
+    return data.decode("utf-8", "replace")
+
+
+def _last_written(run: runs.Run) -> float:
+    """When the agent wrote last, in seconds since the epoch; 0 where that cannot be known."""
+    try:
+        return max(os.stat(run.file(name)).st_mtime for name in (runs.STDOUT, runs.STDERR))
+    except OSError:
+        return 0.0
 
 
 def _duration(seconds: float) -> str:
@@ -708,8 +850,10 @@ def announce_end(run: runs.Run) -> None:
         post(run, "RUN_STOP", "\n".join([f"run stopped with code {code}", *where]))
         return
     agent = run.text("agent_name") or run.text("agent")
-    # A failure is one line; a plan's run that never began is none, and begun again.
-    again = run.text("error_summary") == runs.NEVER_STARTED and run.text("attempt_token")
+    # A failure is one line; a plan's run that never began is none, and begun again, nor is one
+    # that met the limit of its provider: the plan waits for it.
+    is_none = run.text("error_summary") == runs.NEVER_STARTED or run.text("error_class") == "quota"
+    again = is_none and run.text("attempt_token")
     word = "RETRY" if again or run.record.get("will_retry") is True else "ERROR"
     first = (
         f"{word} task={run.text('task_id')} agent={agent} exit={run.text('exit_code')} "
@@ -764,8 +908,7 @@ def _write_output(run: runs.Run, answer: str | None) -> None:
     else:
         data = _head(run.file(runs.STDOUT))
         if len(data) > OUTPUT_LIMIT_BYTES:
-            data = data[:OUTPUT_LIMIT_BYTES]
-            data += f"\n\n[cut here: the whole is in {runs.STDOUT}]\n".encode()
+            data = _cut(data) + f"\n\n[cut here: the whole is in {runs.STDOUT}]\n".encode()
     if data and not data.endswith(b"\n"):
         data += b"\n"
     data = _redacted(data)
@@ -790,11 +933,15 @@ def _head(path: str) -> bytes:
         return b""
 
 
+def _cut(data: bytes) -> bytes:
+    return data[: len(redact.before_gap(data[:OUTPUT_LIMIT_BYTES].decode("latin-1")))]
+
+
 def _own_output(path: str) -> bytes | None:
     """What the agent itself wrote as output.md; None for nothing."""
     data = _head(path)
     if len(data) > OUTPUT_LIMIT_BYTES:
-        data = data[:OUTPUT_LIMIT_BYTES] + b"\n\n[cut here: larger than 16 MiB]\n"
+        data = _cut(data) + b"\n\n[cut here: larger than 16 MiB]\n"
         files.replace_file(path, data, 0o600)
     return data or None
 
@@ -811,6 +958,10 @@ def adopt(run: runs.Run, lock: int, detached: bool = False) -> Supervisor:
     """A supervisor for a run that another process started; the caller holds its lock."""
     watch = Supervisor(run, lock, _reader_of(run), detached=detached)
     watch.adopted = True
+    if run.text("config"):  # whose tokens this process may not know
+        from lib import config
+
+        config.know_tokens(run.text("config"))
     for key in ("pid", "pgid"):  # a record of before its agent has none
         run.record.setdefault(key, 0)
     run.record.update(supervisor_pid=os.getpid(), supervisor_start=procs.own_start())
@@ -821,7 +972,15 @@ def adopt(run: runs.Run, lock: int, detached: bool = False) -> Supervisor:
 def _reader_of(run: runs.Run) -> Reader:
     try:
         backend = agents.load(run.text("agent"))
-        reader: Reader = backend.reader({"output": run.text("output_kind") or "text"})
+        options: dict[str, object] = {}
+        if run.text("output_kind"):
+            options["output"] = run.text("output_kind")
+        if run.record.get("resumed") is True:
+            options.update(resume=True, totals_before=run.record.get("totals_before"))
+        for key in ("output_file", "output_file_before"):  # of an agent that answers in a file
+            if key in run.record:
+                options[key] = run.text(key)
+        reader: Reader = backend.reader(options)
     except UserError:
         return base.TextReader()
     return reader
@@ -872,6 +1031,7 @@ def _finish_repair(watch: Supervisor) -> bool:
         watch._open_files()
         if not runs.was_started(run):
             _write_output(run, None)
+            run.record["error_class"] = "lost"
             watch._record_end(None, runs.FAILED, runs.NEVER_STARTED)
         else:
             watch._finish()
