@@ -278,6 +278,22 @@ def _is_key_line(line: str) -> bool:
     return all(c in _KEY_CHARACTERS for c in bare) or bare.startswith(("Proc-Type:", "DEK-Info:"))
 
 
+# Text that is cut before its redaction; a token has no white space in it.
+
+
+def before_gap(s: str) -> str:
+    """`s`, which was cut at its end, without the word that it ends in: maybe half a token."""
+    floor = max(0, len(s) - MAX_TOKEN)
+    gap = max(s.rfind(blank, floor) for blank in " \t\n")
+    return s[: gap + 1] if gap >= 0 else s[:floor]
+
+
+def behind_gap(s: str) -> str:
+    """`s`, which was cut at its beginning, without the word that it begins with."""
+    gaps = [at for at in (s.find(blank, 0, MAX_TOKEN) for blank in "\n \t") if at >= 0]
+    return s[min(gaps) + 1 :] if gaps else s[MAX_TOKEN:]
+
+
 # -- streams
 
 
@@ -337,10 +353,11 @@ class Stream:
         """A place in the held line, at most MAX_TOKEN from its end, that no token crosses."""
         held = self._held
         cut = len(held) - MAX_TOKEN
-        spans = [m.span() for m in _token_pattern().finditer(held)]
-        spans += [m.span() for m in _assignment_pattern().finditer(held)]
+        look_from = max(0, cut - 4 * MAX_TOKEN)  # what crosses the cut begins behind that
+        spans = [m.span() for m in _token_pattern().finditer(held, look_from)]
+        spans += [m.span() for m in _assignment_pattern().finditer(held, look_from)]
         for token in _own_tokens() if self._tokens is None else self._tokens:
-            at = held.find(token)
+            at = held.find(token, look_from)
             while at >= 0:
                 spans.append((at, at + len(token)))
                 at = held.find(token, at + len(token))

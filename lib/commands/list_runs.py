@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from lib import listing, redact, runs
+from lib import listing, redact, runs, usage
 from lib.cli import Command, Option, Values, run
 from lib.errors import UsageError
 from lib.textual import duration, table
@@ -32,7 +32,9 @@ COMMAND = Command(
 The state is computed from the record, the run's lock and the process table:
 running, completed, failed, or unknown (recorded on another machine, or not
 readable).  running* is an agent that lives on without its supervisor.
-STARTED is UTC; TOKENS are input/output.  Writes nothing, anywhere.""",
+STARTED is UTC; TOKENS are input/output.  A cost with ~ is an estimate from list
+prices; - is unknown.  The last line adds up the runs that are shown, and says
+of how many of them something is unknown.  Writes nothing, anywhere.""",
     options=(
         Option("--status", metavar="S,...", help="only these: running, completed, failed, unknown"),
         Option("--project", metavar="ID", help="only runs of this project"),
@@ -69,6 +71,8 @@ STARTED is UTC; TOKENS are input/output.  Writes nothing, anywhere.""",
         "bin/list-runs",
         "bin/list-runs --status running,failed --since 2h",
         "bin/list-runs --json --all | jq -r 'select(.cost_usd > 1) | .run_id'",
+        "bin/list-runs --json --all | jq -s '{runs: length, cost: (map(.cost_usd // 0) | add), "
+        "unknown: (map(select(.cost_usd == null)) | length)}'",
     ),
     exit_codes="0 listed (also when there is none), 1 failed, 2 wrong usage",
 )
@@ -83,6 +87,7 @@ def list_runs(values: Values) -> int:
     limit = _limit(values)
     folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
     rows, more = listing.select(folder, wanted, limit)
+    listing.know_tokens(rows)
     if values.flag("json"):
         for row in rows:
             sys.stdout.write(listing.to_json(listing.as_dict(row)))
@@ -135,6 +140,8 @@ def _text(rows: list[listing.Row]) -> str:
     lines = table([list(COLUMNS), *[_cells(row) for row in rows]], width)
     if any(row.state.holder == "agent" for row in rows):
         lines += [ORPHANED]
+    total = usage.Usage([row.run.record for row in rows])
+    lines += [f"{usage.count_runs(total.runs)}: {total.tokens_sentence()}; {total.cost_sentence()}"]
     return "\n".join(lines) + "\n"
 
 

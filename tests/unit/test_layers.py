@@ -17,21 +17,22 @@ LIB = ROOT / "lib"
 LAYERS = [
     "errors", "faults", "ids", "files", "wakeup", "watch", "redact", "shown", "textual", "events",
     "yamlscalar", "yamlflow", "yamlread", "yamlforeign", "yamlio",
-    "paths", "bus_parse", "bus", "procs", "runs",
-    "agents._render", "agents.base", "agents", "agents.*",
-    "config", "supervisor", "runner", "spawner",
+    "prices", "transcript", "usage", "paths", "bus_parse", "bus", "procs", "runs", "timing",
+    "agents._render", "agents._ready", "agents.base", "agents", "agents.*",
+    "cli", "config_check", "config", "supervisor", "runner", "spawner",
     "checked", "plan_records", "plan_rules", "plan_order", "plan_agents", "prompt_files",
-    "plan_file", "plan_init", "plan", "prompts", "state", "plan_scope", "situation", "settings",
-    "board", "blockers", "verify", "unit", "announcer", "review", "continuation", "pacing",
+    "plan_file", "plan_init", "plan", "assignment", "prompts", "state", "plan_scope", "situation", "settings",
+    "board", "blockers", "verify", "unit", "quota", "announcer", "review", "continuation", "pacing",
+    "retries", "stage_clocks", "quota_watch", "starts", "course",
     "activity", "estimate", "waits", "why", "printer", "frame", "view", "attach", "report", "scheduler",
-    "cli", "listing", "integrity_base", "integrity_runs", "integrity_bus", "integrity_plans",
+    "listing", "sessions", "integrity_base", "integrity_runs", "integrity_bus", "integrity_plans",
     "integrity", "doctor_base", "doctor_places", "doctor_config", "doctor_agents",
-    "doctor_plan", "doctor",
+    "doctor_live", "doctor_plan", "doctor",
     "commands", "commands.*",
 ]  # fmt: skip
 HOT = [
     "errors", "faults", "ids", "files", "wakeup", "redact", "yamlscalar", "yamlflow", "yamlread",
-    "yamlio", "paths", "bus", "procs", "runs", "agents", "agents._render", "agents.base",
+    "yamlio", "paths", "bus", "procs", "runs", "agents", "agents._render", "agents._ready", "agents.base",
     *(f"agents.{name}" for name in agents.types()), "config", "supervisor", "runner", "cli", "commands.run_agent", "commands.bus_append",
 ]  # fmt: skip
 CHEAP = {"__future__", "os", "stat", "sys", "time", "errno", "fcntl", "select", "_signal"}
