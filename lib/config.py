@@ -103,8 +103,9 @@ def load(option: str | None = None) -> Config:
     if path is not None:
         try:
             _fill(config, path)
-        except UserError:
+        except UserError as error:
             _hide_secrets(path)  # its text may quote the place of the fault
+            error.exit_code = EXIT_USAGE
             raise
     for entry in config.agents.values():
         agents.add_token_variables(map(str, base.as_list(entry.get("token_variables"))))
@@ -126,6 +127,9 @@ def know_tokens(path: str = "") -> None:
 
 
 def _fill(config: Config, path: str) -> None:
+    if os.stat(path).st_size > _MAX_BYTES:  # its end would be ignored without a word
+        text = f"config file {path} is larger than {_MAX_BYTES >> 20} MiB; shorten it"
+        raise UserError(text, EXIT_USAGE)
     text = files.read_text(path, _MAX_BYTES)
     data = yamlio.load(text, source=path, lines=config.lines)
     if data is None:
@@ -191,14 +195,16 @@ def path_beside(config_path: str, named: str) -> str:
 
 def read_token_file(path: str) -> str:
     """The token in a file, without the white space around it; UserError when there is none."""
+    if "\0" in path:
+        raise UserError("is no name of a file: it holds a NUL; correct the name")
     try:
-        data = files.read_regular(os.path.realpath(path), 64 * 1024)
+        data = files.read_regular(os.path.realpath(path), redact.MAX_TOKEN + 1)
     except OSError as error:
         text = f"cannot be read: {error.strerror}; write the token into it, or correct the name"
         raise UserError(text) from None
     token = data.decode("utf-8", "replace").lstrip("\ufeff").strip()
     if not token:
         raise UserError("is empty; write the token into it")
-    if not token.isprintable() or " " in token:
+    if not token.isprintable() or " " in token or len(data) > redact.MAX_TOKEN:
         raise UserError("holds more than a token; leave nothing else in it")
     return token

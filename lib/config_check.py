@@ -9,6 +9,7 @@ here: it may be a secret.
 from __future__ import annotations
 
 from lib import agents
+from lib.agents import base
 from lib.cli import parse_seconds, suggestion
 from lib.errors import UserError
 
@@ -183,10 +184,10 @@ def _is_of(value: object, kind: object) -> bool:
 
 
 def _is_item(value: object) -> bool:
-    """Whether YAML made of it what was written, or it is a list of such."""
+    """Whether it is a word, or a list of such."""
     if isinstance(value, list):
         return all(_is_item(item) for item in value)
-    return isinstance(value, str | int) and not isinstance(value, bool)
+    return base.is_word(value)
 
 
 def _is_scalar(value: object) -> bool:

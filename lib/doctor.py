@@ -73,7 +73,7 @@ def examine(
         for call in call_agents(settings, callable_names):
             calls.append(call)
             yield call.check()
-        yield total(calls)
+        yield total(calls, agent)
 
 
 def examine_config(config_option: str | None, agent: str | None = None) -> Iterator[Check]:

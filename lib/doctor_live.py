@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from lib import config, files, paths, redact, runs, spawner
+from lib import config, files, paths, redact, runs, spawner, usage
 from lib.agents import base
 from lib.doctor_base import FAIL, NOTE, OK, Check
 
@@ -51,29 +51,31 @@ class Call:
         told += [f"model {self.model}"] if self.model else []
         if self.input_tokens is not None and self.output_tokens is not None:
             told.append(f"{self.input_tokens} tokens in, {self.output_tokens} out")
-        told.append(_dollars(self.cost_usd, is_estimated=self.cost_estimated) or "cost not told")
+        told.append(_cost(self.cost_usd, is_estimated=self.cost_estimated))
         said = f"failed: {self.reason}" if self.reason else f"answered {self.answer[:60]!r}"
         state = FAIL if self.reason else OK
         return Check(f"live {self.agent}", state, f"{said} ({', '.join(told)})")
 
 
-def _dollars(amount: float | None, *, is_estimated: bool = False) -> str:
-    return "" if amount is None else f"{'~' if is_estimated else ''}${amount:.4f}"
+def _cost(amount: float | None, *, is_estimated: bool) -> str:
+    return "cost not told" if amount is None else usage.dollars(amount, is_estimated)
 
 
-def total(calls: Sequence[Call]) -> Check:
-    """How many answered, and what all of them cost."""
+def total(calls: Sequence[Call], agent: str | None = None) -> Check:
+    """How many answered, and what all of them cost; `agent` is the one that was named."""
     if not calls:
         cure = "name one with --agent; the checks above say what each of them lacks"
+        if agent is not None:
+            cure = f"mend what is said of {agent} above"
         return Check("live", NOTE, "no agent was called", cure)
     answered = sum(not call.reason for call in calls)
     known = [call.cost_usd for call in calls if call.cost_usd is not None]
     is_estimated = any(call.cost_estimated for call in calls)
-    cost = _dollars(sum(known), is_estimated=is_estimated) if known else "cost not told"
+    cost = _cost(sum(known) if known else None, is_estimated=is_estimated)
     silent = [call.agent for call in calls if call.cost_usd is None]
-    beside = f", beside what {', '.join(silent)} cost" if known and silent else ""
+    more = f", and what {', '.join(silent)} cost, which is not told" if known and silent else ""
     state = OK if answered == len(calls) else FAIL
-    return Check("live", state, f"{answered} of {len(calls)} answered: {cost} in all{beside}")
+    return Check("live", state, f"{answered} of {len(calls)} answered: {cost} in all{more}")
 
 
 def call_agents(settings: config.Config, names: Sequence[str]) -> Iterator[Call]:

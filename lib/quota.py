@@ -24,6 +24,7 @@ MOST_MARGINS = 15  # that a pause is long, of one that does not say when it rese
 MOST_BACKOFFS = 8  # after which the pauses grow no more
 WHY_LIMIT = 200  # characters
 _DAY_SECONDS = 86400
+_MOST_SECONDS = 16 * _DAY_SECONDS  # no closing is longer, with the longest margin either
 
 
 def margin() -> float:
@@ -112,7 +113,14 @@ class Quotas:
         return True
 
     def due(self, now: float) -> list[Closing]:
-        """Those whose reset has come; they are open from here on."""
+        """Those whose reset has come; they are open from here on.
+
+        One that is closed for longer than any limit lasts, by a clock that was wrong then or
+        is now, may be tried.
+        """
+        for closing in self._closings.values():
+            if closing.until > now + _MOST_SECONDS:
+                closing.until, closing.reset = now, 0.0
         found = [
             closing
             for closing in self._closings.values()

@@ -59,7 +59,8 @@ class QuotaWatch:
             "reset": ids.rfc3339(int(closing.reset * ids.NANOSECONDS)) if closing.reset else None,
             "why": closing.why,
         }
-        text = f"{key} is closed until {_when(closing, now)}: {closing.why}"
+        until = "until" if closing.reset else "and told no reset, so it is tried again at"
+        text = f"{key} is closed {until} {_when(closing, now)}: {closing.why}"
         if was_closed:  # it was tried in vain: the bus knows that it is closed
             self._announcer.tell(events.QUOTA_CLOSED, text, **told)
         else:
@@ -124,7 +125,7 @@ class QuotaWatch:
         closing = self._quotas.find(self._agents.provider(unit.stand_in_for))
         if not unit.stand_in_for or closing is None:
             return
-        text = f"{unit.name}: {unit.agent} stands in for {unit.stand_in_for}: {closing.why}"
+        text = f"{unit.name}: {unit.agent} stands in for {unit.stand_in_for}: its quota is used up"
         named = {"task": unit.task.id, "unit": unit.name, "why": closing.why}
         who = {"agent": unit.agent, "instead_of": unit.stand_in_for}
         self._announcer.declare("DECISION", events.FALLBACK, text, **named, **who)
@@ -158,10 +159,10 @@ class QuotaWatch:
         if left > self._next_left:
             return
         self._next_left = left / 2 if left / 2 >= LEAST_COUNTDOWN_SECONDS else -math.inf
-        waits = "1 task" if count == 1 else f"{count} tasks"
-        are = "is" if count == 1 else "are"
-        text = f"{waits} of {first.key} {are} all that is left: "
-        text += f"it is closed until {_when(first, now)}; Ctrl-C ends the wait"
+        waits = "1 task waits" if count == 1 else f"{count} tasks wait"
+        closed = "is closed until" if first.reset else "is tried again at"
+        text = f"nothing else can run: {waits} for {first.key}, which {closed} "
+        text += f"{_when(first, now)}; Ctrl-C ends the wait"
         fields = {"agent": first.key, "tasks": count, "seconds": round(left, 3)}
         self._announcer.tell(events.QUOTA_WAITING, text, **fields)
 

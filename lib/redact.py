@@ -67,8 +67,40 @@ def _is_mixed(value: str) -> bool:
 def _own_tokens() -> list[str]:
     global _own
     if _own is None:
-        _own = known_tokens(os.environ)
+        _own = _with_escaped(known_tokens(os.environ))
     return _own
+
+
+def _with_escaped(tokens: list[str]) -> list[str]:
+    """The tokens, and what they are as a part of JSON, or of JSON in that; the longest first.
+
+    Not among what is known, from which more is made: it would be escaped again and again.
+    """
+    found = set(tokens)
+    for token in tokens:
+        if token.isascii() and not set(token) & _ESCAPED:
+            continue
+        for marks in ('"\\', '"\\/', '"\\<>&', '"\\/<>&'):
+            for form in ("", "04x", "04X"):
+                once = "".join([_escape(c, marks, form) for c in token])
+                found.update((once, once.replace("\\", "\\\\").replace('"', '\\"')))
+    return sorted(found, key=len, reverse=True)
+
+
+_ESCAPED = frozenset('"\\/<>&\t')
+
+
+def _escape(c: str, marks: str, form: str) -> str:
+    """The character as a JSON text has it that escapes `marks`, and in `form` what is not ASCII."""
+    if c in '"\\/':
+        return f"\\{c}" if c in marks else c
+    if c == "\t":
+        return "\\t"
+    if c not in marks and (c.isascii() or not form):
+        return c
+    units = c.encode("utf-16-be", "surrogatepass")
+    pairs = zip(units[::2], units[1::2], strict=True)
+    return "".join([f"\\u{first << 8 | second:{form or '04x'}}" for first, second in pairs])
 
 
 # -- redaction

@@ -50,11 +50,15 @@ def schedule(
     widest = max(map(len, by_wave), default=0)
     lines += [
         "",
-        f"{len(plan.tasks)} tasks in {len(by_wave)} waves, "
+        f"{_count(len(plan.tasks), 'task')} in {_count(len(by_wave), 'wave')}, "
         f"the widest has {widest}; at most {max_parallel} at once",
-        f"critical path ({len(path)} tasks): {' -> '.join(path)}",
+        f"critical path ({_count(len(path), 'task')}): {' -> '.join(path)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def schedule_fields(
@@ -206,5 +210,10 @@ def _result(entry: TaskState) -> str:
         return f"done, {note}" if note else "done"
     if entry.state == state.WAITING:
         return entry.why or entry.state
-    name = "not run" if entry.state == state.PENDING and not entry.attempts else entry.state
-    return f"{name}: {entry.why}" if entry.why else name
+    name, why = entry.state, entry.why
+    if name == state.PENDING and not entry.attempts:
+        name, why = "not run", why.removeprefix("not started: ")
+    elif name == state.PENDING and why.startswith("tried again after: "):
+        name, _, why = why.partition(" after: ")
+        name = f"not done, {name} by the next start"
+    return f"{name}: {why}" if why else name

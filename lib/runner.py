@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from lib import agents, faults, files, ids, paths, procs, redact, runs, supervisor
+from lib import agents, faults, files, guard, ids, notices, paths, procs, redact, runs, supervisor
 from lib.agents import base
 from lib.errors import EXIT_NOT_FOUND, UserError
 
@@ -27,37 +27,6 @@ DEFAULT_FREE_MB = 500
 _USAGE_LINES = 200  # with which a program may follow what it has refused
 VERSION_SECONDS = 5.0
 FIRST_STDERR = "agent-stderr-1.txt"  # of a start that was followed by another one
-GUARD_DESCRIPTORS = 5  # stdin, stdout, stderr, 3: the pid comes out, 4: the word comes in
-
-# What stands between supervisor and agent.  It leads the session, so the
-# group has a leader as long as the agent lives; its traps are reset in the
-# agent (POSIX: caught signals, unlike ignored ones, return to the default).
-# The process that will be the agent tells its pid (on 3) and waits for a word
-# (on 4) before it becomes that: the supervisor gives it once the pid is on
-# disk.  When that was killed before, nobody can give it any more, so that a run
-# without a pid in its record has no agent, and will never have one.  The exit
-# code is one write of the shell itself into a file that has its room already,
-# for a full disk; its line feed tells that it is whole.  (A rename takes a
-# process of its own, mv, and as long as the rest of the guard.)
-# $0 = run folder, $1 = working folder, then the agent's command line.
-_GUARD = r"""trap : HUP INT QUIT TERM USR1 USR2
-{agent}
-code=$?
-[ -e "$0/pid.txt" ] && echo $code 1<>"$0/.exit-code"
-exit $code
-"""
-_AGENT = r"""cd "$2" || exit 126
-    unset OLDPWD
-    trap "" PIPE; echo $1 >"$0/pid.txt" && { echo $1 >&3; } 2>/dev/null &&
-        read -r go <&4 && trap - PIPE && shift 2 && exec "$@" 3>&- 4<&-
-    rm -f "$0/pid.txt"; exit 125"""
-# A shell tells its own pid, but a part of it in a process of its own tells the
-# whole one's.  Linux says it without the cost of another shell.
-GUARD = _GUARD.replace("{agent}", f"""/bin/sh -c 'set -- $$ "$@"\n    {_AGENT}' "$0" "$@\"""")
-GUARD_LINUX = _GUARD.replace(
-    "{agent}",
-    f"""(\n    cd -P /proc/self && set -- "${{PWD##*/}}" "$@" || exit 126\n    {_AGENT}\n)""",
-)
 
 
 class Request:
@@ -475,10 +444,14 @@ def _start_again(
     """
     from lib.agents import _too_old
 
-    stderr = "\n".join(supervisor.stderr_tail(run, _USAGE_LINES))
-    option = _too_old.refused_option(stderr, backend.STREAM_OPTIONS)
+    stderr = "\n".join(notices.stderr_tail(run, _USAGE_LINES))
+    # What the user has written stays: a start without it would not be what was asked for.
+    own = {w for key in ("args", "unattended") for w in base.words(request.options, key)}
+    ours = [option for option in backend.STREAM_OPTIONS if option not in own]
+    option = _too_old.refused_option(stderr, ours)
     if not option:
         return False
+    before, is_moved = dict(run.record), False
     try:
         request.options = {**request.options, "output": "text"}
         request.session_id = None
@@ -488,15 +461,18 @@ def _start_again(
         _record_again(run, request, backend, command, variables, option)
         faults.point("run-restarted-as-text")
         body = f"task={request.task} run={run.run_id}: {run.text('too_old')}"
-        supervisor.post(run, "WARNING", body)
+        notices.post(run, "WARNING", body)
         files.remove(run.file(runs.PID))
         files.remove(run.file(runs.EXIT_CODE))
         os.rename(run.file(runs.STDERR), run.file(FIRST_STDERR))  # it tells nothing of what follows
+        is_moved = True
         faults.point("run-restart-cleared")
         _spawn(run, request, command, variables, watch)
     except (UserError, OSError) as error:
-        run.record.pop("too_old", None)
-        supervisor.log(run, f"it could not be started again: {_reason(error)}")
+        run.record = before
+        if is_moved:
+            os.replace(run.file(FIRST_STDERR), run.file(runs.STDERR))
+        notices.log(run, f"it could not be started again: {_reason(error)}")
         return False
     watch.begin_again(backend.reader(request.options))
     watch.take_pid()
@@ -526,7 +502,7 @@ def _record_again(
         f"cost; update it: {backend.INSTALL}"
     )
     runs.write_record(run, durable=False)
-    supervisor.try_note(run, "CMD", shown)
+    notices.try_note(run, "CMD", shown)
 
 
 def _version(program: str, pattern: str, variables: Mapping[str, str]) -> str:
@@ -582,7 +558,7 @@ def _note_child(run: runs.Run, request: Request) -> None:
 def _write_prompt(run: runs.Run, request: Request, backend: ModuleType) -> None:
     wanted_preamble = getattr(backend, "PREAMBLE", True) and request.options.get("preamble", True)
     prompt = (preamble(run, request) if wanted_preamble else b"") + request.prompt
-    _write_new(run.file(runs.PROMPT), prompt)
+    guard.write_new(run.file(runs.PROMPT), prompt)
 
 
 def _changes(variables: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
@@ -602,14 +578,6 @@ def _reason(error: UserError | OSError) -> str:
     if isinstance(error, OSError):
         return f"could not start: {error.strerror or error}"
     return str(error)
-
-
-def _write_new(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        files.write_all(fd, data)
-    finally:
-        os.close(fd)
 
 
 def _shown_command(command: list[str], run: runs.Run, request: Request) -> str:
@@ -636,7 +604,7 @@ def _note_cwd(run: runs.Run, request: Request, shown_command: str) -> None:
         "STDOUT": run.file(runs.STDOUT),
         "STDERR": run.file(runs.STDERR),
     }
-    supervisor.note(run, pairs)
+    notices.note(run, pairs)
 
 
 def _spawn(
@@ -647,55 +615,13 @@ def _spawn(
     watch: supervisor.Supervisor,
 ) -> None:
     """Start the guard, and leave it and the ends of its pipes with the supervisor."""
-    prompt = os.open(_stdin_path(run, request), os.O_RDONLY | os.O_CLOEXEC)
-    append = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    stdout = os.open(run.file(runs.STDOUT), append, 0o600)
-    stderr = os.open(run.file(runs.STDERR), append, 0o600)
-    _write_new(run.file(runs.EXIT_CODE), b" " * 8)
-    watch.pipe, pid_end = os.pipe()
-    word_end, watch.word = os.pipe()
-    # dup2 onto its own number would leave close-on-exec set: move such a
-    # descriptor out of the way of the target numbers first.
-    sources = [_above_targets(fd) for fd in (prompt, stdout, stderr, pid_end, word_end)]
-    faults.point("run-before-spawn")
+    prompt = _stdin_path(run, request)
     try:
-        guard = os.posix_spawn(
-            "/bin/sh",
-            ["sh", "-c", _guard(), run.path, request.cwd, *command],
-            dict(variables),
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(sources)
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=procs.RESET_SIGNALS,
+        watch.guard, watch.pipe, watch.word = guard.start(
+            run, prompt, request.cwd, command, variables
         )
     except ValueError as error:  # a NUL in a value, a "=" in a name
         raise UserError(
             f"the command or environment of agent {request.agent} cannot be passed on: {error}; "
             "correct `env` and `command` in the config or the plan"
         ) from None
-    finally:
-        for fd in sources:
-            os.close(fd)
-    faults.point("run-spawned")
-    watch.guard = guard
-
-
-def _guard() -> str:
-    try:
-        # After `unshare --pid` alone, /proc is that of another pid namespace.
-        is_ours = not files.portable_only() and os.readlink("/proc/self") == str(os.getpid())
-    except OSError:
-        is_ours = False
-    return GUARD_LINUX if is_ours else GUARD
-
-
-def _above_targets(fd: int) -> int:
-    if fd >= GUARD_DESCRIPTORS:
-        return fd
-    import fcntl
-
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, GUARD_DESCRIPTORS)
-    os.close(fd)
-    return moved

@@ -348,7 +348,10 @@ def find(runs_dir: str, wanted: str) -> Run:
     if len(exact or matches) == 1:
         return read((exact or matches)[0])
     if not matches:
-        raise UserError(f"no run {wanted!r} in {runs_dir}; list-runs shows them all")
+        raise UserError(
+            f"no run {wanted!r} in {runs_dir}; bin/list-runs --all shows them, "
+            "--root names another place"
+        )
     names = sorted(os.path.basename(path) for path in matches)
     shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     raise UserError(f"{wanted!r} names {len(names)} runs: {shown}; give more of the id")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from lib import agents, listing, redact, runs, supervisor
+from lib import agents, bus, files, listing, redact, runs, supervisor
 from lib.agents import base
 from lib.errors import UserError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FIGURES = ("input_tokens", "cached_tokens", "output_tokens", "cost_usd")
+LOCK_NAME = ".resume.lock"  # in the runs folder
 
 
 def find(runs_dir: str, wanted: str) -> runs.Run:
@@ -37,11 +38,21 @@ def find(runs_dir: str, wanted: str) -> runs.Run:
     return run
 
 
+def lock(runs_dir: str) -> int:
+    """The lock to hold from the look at a session until the run that goes on with it is recorded.
+
+    Of two at the same moment the second sees the first at work. To be let go of by closing it.
+    """
+    held = files.open_lock(os.path.join(runs_dir, LOCK_NAME))
+    files.lock(held, bus.patience_seconds(None, os.environ), "the start of another resumed run")
+    return held
+
+
 def _refuse_running(run: runs.Run) -> None:
     if runs.state(run).status == runs.RUNNING:
         raise UserError(
             f"{run.run_id} still runs, with its session; wait for its end, or stop it: "
-            f"stop-run {run.run_id}"
+            f"bin/stop-run {run.run_id}"
         )
 
 

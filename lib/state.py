@@ -113,7 +113,7 @@ class PlanState:
             self.close()
             raise UserError(
                 f"the plan of project {self.project} is already run by {holder}; "
-                "wait for it, or stop that process"
+                "--attach shows it; wait for it, or stop that process"
             ) from None
         self.sign_lock()
         files.remove_temporaries(self.folder)

@@ -17,17 +17,17 @@ import errno
 import os
 import time
 
-from lib import agents, faults, files, ids, procs, redact, runs, wakeup
+from lib import agents, faults, files, ids, judgement, notices, output, procs, redact, runs, wakeup
 from lib.agents import base
 from lib.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_TIMEOUT, UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import select
-    from collections.abc import Callable, Container
+    from collections.abc import Callable
 
     from lib import timing, transcript
-    from lib.agents.base import Outcome, Reader
+    from lib.agents.base import Reader
 
 STOP_GRACE_SECONDS = 30.0
 OPEN_TOOL_FACTOR = 4  # how much longer an agent may be silent while a tool of its runs
@@ -40,14 +40,11 @@ CHILD_SCRIPT = "run-agent.py"  # in the command line of what becomes a child run
 CHILD_START_SECONDS = 2.0  # in which it does that
 FORK_SECONDS = 0.3  # in which a process that was forked to execute another has done so
 CHUNK_BYTES = 1 << 20
-OUTPUT_LIMIT_BYTES = 16 << 20
-STDERR_LINES = 50
 EXIT_NOT_EXECUTED = 126  # from here on an exit code is the shell's, or a signal
 _ENDED = (runs.COMPLETED, runs.FAILED)
 _STOP_PATIENCE_SECONDS = 15.0  # beyond the grace, for what comes after it
 _REPAIR_SECONDS = 5.0
 _FULL_DISK_SECONDS = 10.0
-SIGNAL_NAMES = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 6: "SIGABRT", 9: "SIGKILL", 15: "SIGTERM"}
 
 
 def stop_grace() -> float:
@@ -140,8 +137,8 @@ class Supervisor:
         try:
             runs.extend_record(self.run, pids)
         except OSError as error:
-            log(self.run, f"the record could not be written: {error}")
-        try_note(self.run, "PID", self.run.text("pid"))
+            notices.log(self.run, f"the record could not be written: {error}")
+        notices.try_note(self.run, "PID", self.run.text("pid"))
         return pid
 
     def _read_pid(self) -> bytes:
@@ -182,7 +179,7 @@ class Supervisor:
         try:
             runs.write_record(self.run, durable=False)
         except OSError as error:
-            log(self.run, f"the record could not be written: {error}")
+            notices.log(self.run, f"the record could not be written: {error}")
 
     def fail(self, reason: str, error_class: str) -> None:
         """Record a run whose agent could not be started."""
@@ -191,7 +188,7 @@ class Supervisor:
         record["pid"] = record["pgid"] = os.getpid()
         try:
             self._open_files()
-            _write_output(self.run, None)
+            output.write(self.run, None)
             self._record_end(None, runs.FAILED, reason)
         except OSError:
             runs.discard(self.run)  # the disk is what failed, and no agent has been in there
@@ -206,7 +203,7 @@ class Supervisor:
             if self._signals is None:
                 self.catch_signals()
             if self.guard:
-                announce(self.run)
+                notices.announce(self.run)
             else:
                 self._open_files()
                 self._announce_adopted()
@@ -220,9 +217,9 @@ class Supervisor:
     def _announce_adopted(self) -> None:
         """Be found by who wants to stop the run; post RUN_START if nobody has come to that."""
         self._save()
-        note_once(self.run, "PID", self.run.text("pid"))
-        if not _was_announced(self.run, "RUN_START"):
-            announce(self.run)
+        notices.note_once(self.run, "PID", self.run.text("pid"))
+        if not notices.was_announced(self.run, "RUN_START"):
+            notices.announce(self.run)
 
     def _starts_again(self) -> bool:
         """Whether the agent, which ended at once and without a word, has begun anew."""
@@ -389,7 +386,7 @@ class Supervisor:
 
     def _answer_signals(self, numbers: list[int]) -> None:
         for number in numbers:
-            name = SIGNAL_NAMES.get(number, str(number))
+            name = procs.SIGNAL_NAMES.get(number, str(number))
             if self.stop_reason and number == wakeup.SIGHUP:
                 continue  # a closing terminal sends it twice: by its shell, and by the kernel
             if self.stop_reason:
@@ -443,7 +440,7 @@ class Supervisor:
         what = f"task={record.get('task_id')} agent={agent} run={self.run.run_id}"
         then = f"stopped after {_duration(limit)}" if limit else "no limit is set; stop-run ends it"
         spell = _duration(int(seconds) if seconds >= 10 else round(seconds, 1))
-        post(self.run, "WARNING", f"{what}: silent for {spell}; {then}")
+        notices.post(self.run, "WARNING", f"{what}: silent for {spell}; {then}")
 
     def _limit(self, key: str) -> float:
         value = self.run.record.get(key)
@@ -488,7 +485,7 @@ class Supervisor:
                 try:
                     stop(path)
                 except (UserError, OSError) as error:
-                    log(self.run, f"the child run {path} could not be stopped: {error}")
+                    notices.log(self.run, f"the child run {path} could not be stopped: {error}")
 
     def _kill(self) -> None:
         """SIGKILL to everything of the run but its guard, which is left to say how it ended."""
@@ -532,7 +529,7 @@ class Supervisor:
         self._write_timing()
         outcome, understood = self.reader.outcome, self.reader.understood
         good_codes = runs.success_codes(self.run)
-        status = judge(code, outcome, understood, self.stop_reason, good_codes)
+        status = judgement.judge(code, outcome, understood, self.stop_reason, good_codes)
         self._add_outcome()
         self._estimate_cost()
         if code is None and status == runs.COMPLETED:
@@ -558,7 +555,7 @@ class Supervisor:
             record["error_class"] = "lost"
             # It may have been taken over while its guard was giving up.
             return runs.SUPERVISOR_LOST if runs.was_started(self.run) else runs.NEVER_STARTED
-        failure = failure_of(self.run, code, self.reader.outcome)
+        failure = judgement.failure_of(self.run, code, self.reader.outcome)
         record["error_class"] = failure.kind
         if failure.reset:
             record["reset_time"] = ids.rfc3339(int(failure.reset * 1e9))
@@ -569,7 +566,7 @@ class Supervisor:
         limit = time.monotonic() + _FULL_DISK_SECONDS
         while True:
             try:
-                _write_output(self.run, self.reader.outcome.final_text)
+                output.write(self.run, self.reader.outcome.final_text)
                 faults.point("run-output-written")
                 self._record_end(code, status, reason)
             except OSError as error:
@@ -582,7 +579,7 @@ class Supervisor:
                     raise  # this is a repair: whoever began it tells
                 text = f"its end cannot be recorded: {error}; mend that, then run any command again"
                 self.run.record["error_summary"] = redact.one_line(text)
-                log(self.run, text)
+                notices.log(self.run, text)
             return
 
     def _exit_code(self) -> int | None:
@@ -636,7 +633,7 @@ class Supervisor:
             if text:
                 files.replace_file(self.run.file(runs.TIMING), text.encode(), 0o600, durable=False)
         except OSError as error:
-            log(self.run, f"{runs.TIMING} could not be written: {error}")
+            notices.log(self.run, f"{runs.TIMING} could not be written: {error}")
 
     def _add_outcome(self) -> None:
         outcome, record = self.reader.outcome, self.run.record
@@ -683,8 +680,8 @@ class Supervisor:
         runs.write_record(self.run)
         faults.point("run-ended")
         # Never noted before: that comes after a record with an end, and who finds one leaves it.
-        try_note(self.run, "EXIT_CODE", str(record["exit_code"]))
-        announce_end(self.run)
+        notices.try_note(self.run, "EXIT_CODE", str(record["exit_code"]))
+        notices.announce_end(self.run)
         faults.point("run-announced")
         clear_marks(self.run, self.adopted)
 
@@ -699,180 +696,10 @@ def _configured_model(run: runs.Run) -> str:
     return look_up(folder) if look_up is not None and folder else ""
 
 
-def judge(
-    code: int | None,
-    outcome: Outcome,
-    understood: bool,
-    stop_reason: str,
-    good_codes: Container[object] = (0,),
-) -> str:
-    """The status of a run that has ended, from all that is known of it.
-
-    A good exit code proves nothing where the output is understood: there must be
-    the event of success and an answer.  An unknown exit code is made good by
-    those, and by nothing else.
-    """
-    proven = understood and outcome.success is True and bool(outcome.final_text)
-    if code is None:
-        is_good = proven and not stop_reason
-    else:
-        is_fine = proven or not (understood or stop_reason or outcome.success is False)
-        is_good = code in good_codes and is_fine
-    return runs.COMPLETED if is_good else runs.FAILED
-
-
-def failure_of(run: runs.Run, code: int, outcome: Outcome) -> base.Failure:
-    """Why the run's agent failed by itself, as its backend reads it."""
-    from lib.agents import _failure
-
-    options = {
-        "output": run.text("output_kind") or None,
-        "resume": run.record.get("resumed") is True,
-        "type": run.text("agent"),
-        "success_codes": run.record.get("success_codes"),
-        "token_variable": run.text("token_variable"),
-    }
-    ended = base.Ended(
-        code=code,
-        outcome=outcome,
-        stdout=_tail(run, runs.STDOUT),
-        stderr=_tail(run, runs.STDERR),
-        options=options,
-        agent=redact.one_line(run.text("agent_name") or run.text("agent"), 60),
-        at=_last_written(run),
-    )
-    try:
-        backend = agents.load(run.text("agent"))
-        found: base.Failure = getattr(backend, "failure", _failure.of_plain)(ended)
-    except UserError:  # of an agent that this version does not have, or settings that it refuses
-        return _failure.of_plain(ended)
-    return found
-
-
-def _tail(run: runs.Run, name: str) -> str:
-    try:
-        data = files.read_tail(run.file(name), base.TAIL_BYTES)
-    except OSError:
-        return ""  # an agent may have put anything in its place
-    if len(data) == base.TAIL_BYTES:  # it may begin with half a key, which nobody would redact
-        data = data.partition(b"\n")[2] or data.partition(b" ")[2]
-    return data.decode("utf-8", "replace")
-
-
-def _last_written(run: runs.Run) -> float:
-    """When the agent wrote last, in seconds since the epoch; 0 where that cannot be known."""
-    try:
-        return max(os.stat(run.file(name)).st_mtime for name in (runs.STDOUT, runs.STDERR))
-    except OSError:
-        return 0.0
-
-
 def _duration(seconds: float) -> str:
     if seconds >= 120 and seconds % 60 == 0:
         return f"{seconds / 60:g} min"
     return f"{seconds:g} s"
-
-
-# -- what a run tells others -----------------------------------------------
-
-
-def note(run: runs.Run, pairs: dict[str, str]) -> None:
-    """Append KEY=VALUE lines to the run's cwd.txt."""
-    lines = [f"{key}={value}".replace("\n", "\\n") for key, value in pairs.items()]
-    files.append_line(run.file(runs.CWD), redact.text("\n".join(lines)))
-
-
-def try_note(run: runs.Run, key: str, value: str) -> None:
-    """Append KEY=VALUE to cwd.txt; the run goes on whatever the agent has made of that file."""
-    try:
-        note(run, {key: value})
-    except OSError as error:
-        log(run, f"{key} could not be noted in {runs.CWD}: {error}")
-
-
-def note_once(run: runs.Run, key: str, value: str) -> None:
-    """The same, unless an earlier supervisor has done that."""
-    try:
-        text = run.read_text(runs.CWD, 1 << 20)
-    except OSError:
-        text = ""
-    if f"\n{key}=" not in f"\n{text}":
-        try_note(run, key, value)
-
-
-def post(run: runs.Run, kind: str, body: str, durable: bool = True) -> None:
-    """A message about the run on its bus.
-
-    A bus that cannot be written must not cost an agent's work: the error goes
-    into the run folder instead.
-    """
-    path = run.text("bus")
-    if not path:
-        return
-    project, task = run.text("project_id"), run.text("task_id")
-    from lib import bus
-
-    try:
-        bus.append(
-            path,
-            type_=kind,
-            body=body,
-            project=project,
-            task=task,
-            run=run.run_id,
-            durable=durable,
-        )
-    except (UserError, OSError) as error:
-        log(run, f"{kind} could not be posted to {path}: {error}")
-
-
-def log(run: runs.Run, text: str) -> None:
-    """A line in the run's supervisor.log, which exists only when something went wrong."""
-    try:
-        files.append_line(run.file("supervisor.log"), f"{ids.rfc3339()} {redact.one_line(text)}")
-    except OSError:
-        pass
-
-
-def announce(run: runs.Run) -> None:
-    """RUN_START on the bus."""
-    names = (runs.PROMPT, runs.STDOUT, runs.STDERR, runs.OUTPUT)
-    rows = [f"{name.partition('.')[0].removeprefix('agent-')}: {run.file(name)}" for name in names]
-    body = "\n".join(["run started", f"run_dir: {run.path}", *rows])
-    post(run, "RUN_START", body, durable=False)  # RUN_STOP makes both of them so
-
-
-def announce_end(run: runs.Run) -> None:
-    """RUN_STOP or RUN_CRASH on the bus; the latter begins with the line that `grep '^ERROR '` finds."""
-    where = [f"run_dir: {run.path}", f"output: {run.file(runs.OUTPUT)}"]
-    if run.text("status") == runs.COMPLETED:
-        code = run.text("exit_code")
-        post(run, "RUN_STOP", "\n".join([f"run stopped with code {code}", *where]))
-        return
-    agent = run.text("agent_name") or run.text("agent")
-    # A failure is one line; a plan's run that never began is none, and begun again, nor is one
-    # that met the limit of its provider: the plan waits for it.
-    is_none = run.text("error_summary") == runs.NEVER_STARTED or run.text("error_class") == "quota"
-    again = is_none and run.text("attempt_token")
-    word = "RETRY" if again or run.record.get("will_retry") is True else "ERROR"
-    first = (
-        f"{word} task={run.text('task_id')} agent={agent} exit={run.text('exit_code')} "
-        f"run={run.run_id}: {run.text('error_summary')}"
-    )
-    lines = stderr_tail(run)
-    tail = ["", f"## stderr (last {STDERR_LINES} lines)", *[f"    {line}" for line in lines]]
-    post(run, "RUN_CRASH", "\n".join([first, *where, *(tail if lines else [])]))
-
-
-def stderr_tail(run: runs.Run, count: int = STDERR_LINES) -> list[str]:
-    """The last lines of the agent's stderr, redacted and harmless; none of what is no file."""
-    from lib import shown
-
-    try:
-        lines = shown.tail(run.file(runs.STDERR), count)
-    except (UserError, OSError):
-        return []
-    return [line[: redact.LINE_LIMIT] for line in lines]
 
 
 def clear_marks(run: runs.Run, had_others: bool) -> None:
@@ -887,68 +714,6 @@ def clear_marks(run: runs.Run, had_others: bool) -> None:
     files.remove(run.file(runs.LOCK))
     faults.point("run-unlocked")
     runs.unmark(run)
-
-
-def _write_output(run: runs.Run, answer: str | None) -> None:
-    """Make output.md: the agent's own, else the answer of its stream, else a copy of stdout."""
-    path = run.file(runs.OUTPUT)
-    if os.path.isdir(path) and not os.path.islink(path):
-        os.rename(path, f"{path}.{time.time_ns()}")  # a file cannot replace it
-    if os.path.lexists(path):
-        own = _own_output(path)
-        if own is not None:
-            clean = _redacted(own)
-            if clean != own:
-                files.replace_file(path, clean, 0o600)
-            else:
-                _flush(path)  # the agent does not, and the record will say that it is there
-            return
-    if answer is not None:
-        data = answer.encode("utf-8", "replace")
-    else:
-        data = _head(run.file(runs.STDOUT))
-        if len(data) > OUTPUT_LIMIT_BYTES:
-            data = _cut(data) + f"\n\n[cut here: the whole is in {runs.STDOUT}]\n".encode()
-    if data and not data.endswith(b"\n"):
-        data += b"\n"
-    data = _redacted(data)
-    # The record comes next, in the same folder: one flush of that does for both.
-    if not files.create_file(path, data, 0o600):
-        files.replace_file(path, data, 0o600, name_durable=False)
-
-
-def _flush(path: str) -> None:
-    fd = files.open_regular(path)
-    try:
-        files.sync(fd)
-    finally:
-        os.close(fd)
-
-
-def _head(path: str) -> bytes:
-    """The first bytes of a file, one more than the limit; b"" for what is none (a link, a FIFO)."""
-    try:
-        return files.read_regular(path, OUTPUT_LIMIT_BYTES + 1)
-    except OSError:
-        return b""
-
-
-def _cut(data: bytes) -> bytes:
-    return data[: len(redact.before_gap(data[:OUTPUT_LIMIT_BYTES].decode("latin-1")))]
-
-
-def _own_output(path: str) -> bytes | None:
-    """What the agent itself wrote as output.md; None for nothing."""
-    data = _head(path)
-    if len(data) > OUTPUT_LIMIT_BYTES:
-        data = _cut(data) + b"\n\n[cut here: larger than 16 MiB]\n"
-        files.replace_file(path, data, 0o600)
-    return data or None
-
-
-def _redacted(data: bytes) -> bytes:
-    text = data.decode("utf-8", "surrogateescape")
-    return redact.text(text).encode("utf-8", "surrogateescape")
 
 
 # -- runs that lost their supervisor -----------------------------------------
@@ -1030,7 +795,7 @@ def _finish_repair(watch: Supervisor) -> bool:
     try:
         watch._open_files()
         if not runs.was_started(run):
-            _write_output(run, None)
+            output.write(run, None)
             run.record["error_class"] = "lost"
             watch._record_end(None, runs.FAILED, runs.NEVER_STARTED)
         else:
@@ -1061,22 +826,10 @@ def _unused_record(run: runs.Run) -> runs.Record:
 
 def _complete_marks(run: runs.Run) -> None:
     """A run whose supervisor was killed between its record and its last message."""
-    note_once(run, "EXIT_CODE", run.text("exit_code"))
-    if run.text("bus") and not _was_announced(run, "RUN_STOP", "RUN_CRASH"):
-        announce_end(run)
+    notices.note_once(run, "EXIT_CODE", run.text("exit_code"))
+    if run.text("bus") and not notices.was_announced(run, "RUN_STOP", "RUN_CRASH"):
+        notices.announce_end(run)
     clear_marks(run, had_others=True)
-
-
-def _was_announced(run: runs.Run, *types: str) -> bool:
-    """Whether one of these messages about the run is among the last of its bus."""
-    from lib import bus
-
-    path = run.text("bus")
-    try:
-        recent = bus.last(path, 2000)
-    except (UserError, OSError):
-        return True
-    return any(message.run_id == run.run_id and message.type in types for message in recent)
 
 
 def repair_all(runs_dir: str) -> int:
@@ -1094,7 +847,7 @@ def _repair_marked(run: runs.Run) -> bool:
             return False
         return repair(run.path)
     except (UserError, OSError) as error:
-        log(run, f"the run could not be repaired: {error}")
+        notices.log(run, f"the run could not be repaired: {error}")
         return False
 
 

@@ -159,7 +159,7 @@ def _hint(code: int) -> str:
     """What a shell means by an exit code, where it means something."""
     if code in (126, 127):
         return " (not found)" if code == 127 else " (could not be executed)"
-    name = supervisor.SIGNAL_NAMES.get(code - EXIT_SIGNAL, "")
+    name = procs.SIGNAL_NAMES.get(code - EXIT_SIGNAL, "")
     memory = "; out of memory?" if code - EXIT_SIGNAL == procs.SIGKILL else ""
     return f" ({name}{memory})" if name else ""
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 
-from lib import files, ids, redact, review, runs, state, verify
+from lib import files, ids, paths, redact, review, runs, state, verify
 from lib.activity import TOOL_FACTOR, Activity, Watcher
 from lib.errors import UsageError
 from lib.plan import Plan, Task
@@ -88,8 +89,13 @@ class Explainer:
         why = redact.one_line(entry.why or "for a reason that was not noted", REASON_LIMIT)
         text = f"failed{f' after {tries} attempts' if tries > 1 else ''}: {why}"
         if tries:
-            text += f"; look with: show-run {_run(entry.attempts[-1])}"
+            text += f"; look with: bin/show-run {_run(entry.attempts[-1])}{self._place()}"
         return text if self._situation.is_run else f"{text}; start the plan again to retry it"
+
+    def _place(self) -> str:
+        """The option by which a script finds these runs; "" where it needs none."""
+        runs_dir = self._situation.runs_dir
+        return "" if runs_dir == paths.runs_dir() else f" --runs-dir {shlex.quote(runs_dir)}"
 
     def _blocked(self, task_id: str, entry: TaskState) -> str:
         found = self._cause_of_block(task_id)
@@ -305,7 +311,7 @@ def _end_of_plan(situation: Situation) -> str:
         who = f"the process that ran it (pid {pid}) is gone" if pid else "nobody runs it now"
         return f"the plan is not running: {who}"
     cause = closing_cause(situation)
-    because = f" after {cause}" if cause else ""
+    because = f" ({cause})" if cause else ""
     code = situation.text("exit_code")
     return f"the plan is not running: it ended at {_clock(ended)} with exit code {code}{because}"
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import ModuleType
 
+_NAMELESS = ("command", "replay")  # types that are nothing without settings
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _loaded: dict[str, ModuleType] = {}
 _configured_variables: list[str] = []
@@ -44,7 +45,9 @@ def load(type_name: str) -> ModuleType:
         if type_name in _ready.READY:
             return load("command")
         name = _render.one_line(type_name, 60)
-        raise UserError(f"unknown agent: {name}; known: {', '.join(known())}", EXIT_USAGE)
+        names = ", ".join(other for other in known() if other not in _NAMELESS)
+        text = f"unknown agent: {name}; known: {names}, and those in config.yaml"
+        raise UserError(text, EXIT_USAGE)
     module: ModuleType = __import__(f"lib.agents.{type_name}", fromlist=["command"])
     _loaded[type_name] = module
     return module

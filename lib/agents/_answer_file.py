@@ -59,7 +59,7 @@ class FileReader(base.TextReader):
         fault = self._read()
         if fault:
             self.outcome.success = False
-            self.outcome.error = "the answer is empty"
+            self.outcome.error = base.EMPTY_ANSWER
             self.outcome.note = f"no answer in {self._path}: {fault}"
         return shown
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import time
 
-from lib import ids, redact
+from lib import ids, procs, redact
 from lib.agents import _render, _reset, base
 
 TYPE_CHECKING = False
@@ -23,27 +23,9 @@ if TYPE_CHECKING:
 
     Sign = tuple[str, str, str, str]  # class, pattern, what it is like, cure
 
-EMPTY = "the answer is empty"  # as the readers have it
 MAX_LINES = 200
 MAX_LINE = 4000
-SIGNALS = {
-    1: "SIGHUP",
-    2: "SIGINT",
-    3: "SIGQUIT",
-    4: "SIGILL",
-    5: "SIGTRAP",
-    6: "SIGABRT",
-    7: "SIGBUS",
-    8: "SIGFPE",
-    9: "SIGKILL",
-    11: "SIGSEGV",
-    13: "SIGPIPE",
-    14: "SIGALRM",
-    15: "SIGTERM",
-    24: "SIGXCPU",
-    25: "SIGXFSZ",
-    31: "SIGSYS",
-}
+MAX_SAID = 8000  # characters on stdout that may stand in place of an answer
 
 # What is said after the agent's name, and the cure, where a sign has none of its own.
 _HEADS = {
@@ -295,23 +277,29 @@ def reversed_lines(text: str) -> list[str]:
 def plain_lines(ended: base.Ended) -> list[str]:
     """The lines of a program without a stream, or whose stream did not begin: stdout, then stderr.
 
-    Of a stdout that is more than a few lines nothing: that was an answer.
+    Of a stdout that is more than a few lines nothing: that was an answer, or the end of
+    an event that is too long to be seen whole.
     """
     said = [line for line in ended.stdout.split("\n") if line.strip()]
-    is_answer = len(said) > 5 or any(_is_event(line) for line in said)
+    is_long = len(said) > 5 or len(ended.stdout) > MAX_SAID
+    is_answer = is_long or any(_is_event(line) for line in said)
     return [*([] if is_answer else said), *ended.stderr.split("\n")]
 
 
 def _is_event(line: str) -> bool:
-    return line.startswith("{") and '"is_error":true' not in line.replace(" ", "")
+    """Whether it is part of a stream, and not the one object that is printed in place of that."""
+    bare = line.replace(" ", "")
+    is_end = '"type":"result"' in bare and '"is_error":true' in bare
+    return line.startswith("{") and not is_end
 
 
 def by_code(ended: base.Ended, line: str) -> str:
     """The sentence for a failure of no known kind."""
-    if ended.code == 0 and ended.outcome.error == EMPTY:
+    if ended.code == 0 and ended.outcome.error == base.EMPTY_ANSWER:
         return f"{ended.agent} gave an empty answer: start it again, or use another model"
     if ended.code == 0:
-        return f"exit code 0, but {ended.agent} ended without a result: start it again"
+        look = "see transcript.md and agent-stderr.txt in its run folder, and start it again"
+        return f"exit code 0, but {ended.agent} ended without a result: {look}"
     last = f": {line}" if line else ""
     return f"agent exited with code {ended.code}{last}"
 
@@ -323,14 +311,14 @@ _NO_END = r"no \S+ event|it printed no answer|no answer in .*"
 def _told(ended: base.Ended) -> str:
     """What the stream told of its end; "" where it broke off."""
     error = ended.outcome.error or ""
-    return "" if error == EMPTY or re.fullmatch(_NO_END, error) else error
+    return "" if error == base.EMPTY_ANSWER or re.fullmatch(_NO_END, error) else error
 
 
 def _by_signal(ended: base.Ended) -> base.Failure | None:
     number = (ended.code or 0) - 128
-    if number not in SIGNALS:
+    if number not in procs.SIGNAL_NAMES:
         return None
-    what, cure = f"ended by {SIGNALS[number]}", "start it again"
+    what, cure = f"ended by {procs.SIGNAL_NAMES[number]}", "start it again"
     if number == 9:
         what = f"{what} (out of memory?)"
         cure = "start fewer at once, or give it more memory"
@@ -370,7 +358,7 @@ def _failure(
         head = cure = ""  # who tells when it ends does not wait for money
     head = head or _HEADS[kind]
     if kind == "login":
-        cure = _own_key(ended) or cure
+        cure = cure or _own_key(ended)  # a sign with a cure of its own is no wrong key
     cure = cure or _cure(kind, program)
     if reset and kind == "quota":
         cure = (
@@ -402,6 +390,10 @@ def _option_fault(program: Program, line: str, head: str, cure: str) -> tuple[st
     """The program is too old for an option of ours, or the user's own is wrong."""
     for option in program.options:
         if re.search(rf"(?<![\w-])-{{0,2}}{re.escape(option.lstrip('-'))}(?![\w-])", line):
+            if re.search("allowed choices|invalid value", line, re.IGNORECASE):
+                # The value may be one that the user has written.
+                own = f"{program.source} and unattended: of the agent"
+                cure = f"{_cure('too-old', program)}; or correct {own}"
             return "too-old", head, cure
     cure = f"correct {program.source} of the agent"
     return "bad-request", "was given an option that it does not know", cure

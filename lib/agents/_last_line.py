@@ -14,5 +14,5 @@ class LastLineReader(base.TextReader):
         self.outcome.final_text = next((line for line in reversed(lines) if line.strip()), None)
         if self.outcome.final_text is None:
             self.outcome.success = False
-            self.outcome.error = "the answer is empty"
+            self.outcome.error = base.EMPTY_ANSWER
         return shown

@@ -69,7 +69,7 @@ READY: Mapping[str, Mapping[str, object]] = {
         "command": [*_QWEN, "--session-id", "{session_id}"],
         "resume": [*_QWEN, "--resume", "{session_id}"],
         "unattended": ["--approval-mode", "yolo"],
-        "output": "claude",  # whose format it speaks, but for what _claude_like.py mends
+        "output": "claude",  # whose format it speaks, but for what _qwen.py mends
         # Else it starts itself again as its child, and takes a second longer.
         "env": {"QWEN_CODE_NO_RELAUNCH": "true"},
         "token_variables": ["OPENAI_API_KEY", "DASHSCOPE_API_KEY"],

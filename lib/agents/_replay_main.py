@@ -32,6 +32,7 @@ WHOLE_BYTES = 16 << 20  # of output whose lines are counted; above it is cut any
 PIECE_BYTES = 256 << 10
 FLOOD_LINE = b"flood: " + b"All work and no play makes a rehearsal. " * 25 + b"\n"
 SAY_BYTES = 16 << 20
+LONGEST_SLEEP_SECONDS = 3600.0  # at a speed near 0 a pause is more than a sleep can be
 # The signals that end a process which does not catch them, and do nothing else.
 DEADLY = (1, 2, 3, 4, 6, 7, 8, 9, 11, 13, 14, 15, 24, 25)
 
@@ -155,9 +156,8 @@ class Player:
     def follow(self, points: list[Point]) -> None:
         """Write what is to be there at each moment, at that moment."""
         for seconds, *sizes in points:
-            pause = self.started + seconds - time.monotonic()
-            if pause > 0:
-                time.sleep(pause)
+            while (pause := self.started + seconds - time.monotonic()) > 0:
+                time.sleep(min(pause, LONGEST_SLEEP_SECONDS))
             for number, size in enumerate(sizes):
                 self.copy(number, size)
 
@@ -278,7 +278,7 @@ def recorded_code(recording: Run) -> int:
 
 def wait_for_the_end() -> None:
     while True:
-        time.sleep(3600)
+        time.sleep(LONGEST_SLEEP_SECONDS)
 
 
 def write(fd: int, data: bytes) -> None:

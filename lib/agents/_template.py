@@ -67,18 +67,13 @@ def parse(options: Mapping[str, object], key: str, *, has_groups: bool = True) -
     if values is None:
         return []
     items = values if isinstance(values, list) else [None]
-    if not all(_is_plain(item) or (has_groups and _is_group(item)) for item in items):
+    if not all(base.is_word(item) or (has_groups and _is_group(item)) for item in items):
         raise UserError(f'{key} of a command agent must be a list of strings: {key}: [one, "two"]')
     return [[str(word) for word in x] if isinstance(x, list) else str(x) for x in items]
 
 
 def _is_group(item: object) -> bool:
-    return isinstance(item, list) and bool(item) and all(map(_is_plain, item))
-
-
-def _is_plain(item: object) -> bool:
-    """Whether YAML made of it what was written; `yes` and 1.10 need quotes."""
-    return isinstance(item, str | int) and not isinstance(item, bool)
+    return isinstance(item, list) and bool(item) and all(map(base.is_word, item))
 
 
 def words(template: Template) -> list[str]:

@@ -132,6 +132,8 @@ def argument(what: str, value: str) -> str:
     return value
 
 
+EMPTY_ANSWER = "the answer is empty"  # an error of a Reader
+
 OUTPUTS = ("stream", "text")  # what `output:` of an agent with a stream mode may say
 
 
@@ -151,7 +153,7 @@ def words(
     values = options.get(key)
     if values is None:
         return default
-    if not isinstance(values, list) or not all(map(_is_word, values)):
+    if not isinstance(values, list) or not all(map(is_word, values)):
         agent = _render.one_line(str(options.get("type") or "an agent"), 60)
         raise UserError(
             f'{key} of {agent} must be a list of strings; write {key}: [--option, "value"]'
@@ -159,7 +161,7 @@ def words(
     return tuple(map(str, values))
 
 
-def _is_word(value: object) -> bool:
+def is_word(value: object) -> bool:
     """Whether YAML made of it what was written; `yes` and 1.10 need quotes."""
     return isinstance(value, str | int) and not isinstance(value, bool)
 
@@ -357,11 +359,16 @@ class TextReader(Reader):
 
 
 class AnswerReader(TextReader):
-    """Plain text of an agent with a stream mode that is not used: no answer is no success."""
+    """Plain text of an agent with a stream mode that is not used: no answer is no success.
+
+    The line feed at its end is the program's, and no part of the answer.
+    """
 
     def finish(self) -> str:
         shown = super().finish()
-        if not (self.outcome.final_text or "").strip():
+        answer = (self.outcome.final_text or "").removesuffix("\n")
+        self.outcome.final_text = answer or None
+        if not answer.strip():
             self.outcome.success = False
         return shown
 
@@ -422,7 +429,7 @@ class JsonLinesReader(Reader):
         outcome.open_tools = 0
         outcome.success = not fault and bool(answer.strip())
         outcome.final_text = answer if outcome.success else None
-        outcome.error = None if outcome.success else fault or "the answer is empty"
+        outcome.error = None if outcome.success else fault or EMPTY_ANSWER
 
     def summary(self, duration_ms: float | None = None) -> str:
         """The last line: how it ended, and what it took."""

@@ -96,7 +96,7 @@ def options_of(recording: str, speed: str | None) -> dict[str, object]:
             _number(options, "speed", 1)
         except (ValueError, UserError):
             raise UserError(
-                f"--speed: {_render.one_line(speed, 60)} is none; give 10 for ten times as fast, "
+                f"--speed: {_render.one_line(speed, 60)} is no speed; give 10 for ten times as fast, "
                 "or 0 to wait for nothing",
                 EXIT_USAGE,
             ) from None

@@ -18,8 +18,8 @@ COMMAND = Command(
     about="""\
 Each check is ok, note (works, but know this) or FAIL, says what was found, and
 below it the cure.  Locks are really tried, with a file that has no name any
-more; an agent's program is asked for its --version and nothing else, so nothing
-is paid, but with --live.  With PLAN also: its faults, agents, prompts, folders
+more; an agent's program is asked for its --version and nothing else, and nothing
+is paid without --live.  With PLAN also: its faults, agents, prompts, folders
 and checks; FAIL is then what keeps it from running.
 
 --live calls agents, and THAT IS PAID: one prompt of a line to each agent with a

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from lib import listing, redact, runs, usage
+from lib import listing, redact, runs, textual, usage
 from lib.cli import Command, Option, Values, run
 from lib.errors import UsageError
 from lib.textual import duration, table
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_LIMIT = 50
+LEAST_REASON_COLUMNS = 40  # below that, a reason has a line of its own
 COLUMNS = (
     "RUN_ID", "STATUS", "EXIT", "AGENT", "PROJECT/TASK", "STARTED", "TIME", "TOKENS", "COST",
     "REASON",
@@ -137,12 +138,25 @@ def _limit(values: Values) -> int:
 
 def _text(rows: list[listing.Row]) -> str:
     width = os.get_terminal_size(1).columns or 80 if sys.stdout.isatty() else None
-    lines = table([list(COLUMNS), *[_cells(row) for row in rows]], width)
+    lines = _table([list(COLUMNS), *[_cells(row) for row in rows]], width)
     if any(row.state.holder == "agent" for row in rows):
         lines += [ORPHANED]
     total = usage.Usage([row.run.record for row in rows])
     lines += [f"{usage.count_runs(total.runs)}: {total.tokens_sentence()}; {total.cost_sentence()}"]
     return "\n".join(lines) + "\n"
+
+
+def _table(rows: list[list[str]], columns: int | None) -> list[str]:
+    """The rows in columns; each reason below its run where the terminal has no room beside it."""
+    bare = table([row[:-1] for row in rows])
+    if columns is None or columns - max(map(textual.width, bare)) >= LEAST_REASON_COLUMNS:
+        return table(rows, columns)
+    lines = bare[:1]
+    for line, row in zip(bare[1:], rows[1:], strict=True):
+        lines.append(line)
+        if row[-1]:
+            lines.append("    " + textual.shorten(row[-1], columns - 4))
+    return lines
 
 
 def _cells(row: listing.Row) -> list[str]:

@@ -97,8 +97,7 @@ def run_agent(values: Values) -> int:
         env=_variables(values.items("env")),
         keep_background=values.flag("keep_background"),
     )
-    if earlier:
-        _resume(values, request, earlier)
+    gate = _resume(values, request, earlier) if earlier else -1
     paths.make_folder(runs_dir)
     runner.check_space(runs_dir)
     supervisor.repair_all(runs_dir)
@@ -106,11 +105,18 @@ def run_agent(values: Values) -> int:
     as_json = values.flag("json")
     if not as_json:
         _say(f"RUN_ID={record.run_id}\nRUN_DIR={redact.for_terminal(record.path)}\n")
+
+    def begin(pid: int) -> None:
+        if gate >= 0:
+            os.close(gate)  # it is recorded: another --resume sees it
+        if not as_json:
+            _say(f"PID={pid}\n")
+
     code = runner.start(
         record,
         lock,
         request,
-        on_start=None if as_json else lambda pid: _say(f"PID={pid}\n"),
+        on_start=begin,
         on_text=_follower() if values.flag("follow") and not as_json else None,
     )
     if as_json:
@@ -169,14 +175,16 @@ def _earlier(values: Values) -> runs.Run | None:
     return sessions.find(_runs_folder(values), wanted)
 
 
-def _resume(values: Values, request: runner.Request, earlier: runs.Run) -> None:
-    """Make the request one to go on with the session of the earlier run."""
+def _resume(values: Values, request: runner.Request, earlier: runs.Run) -> int:
+    """Make the request one to go on with the session of the earlier run; returns the lock on it."""
     from lib import sessions
 
     sessions.check(earlier, request.agent, request.type, request.options, request.cwd)
+    gate = sessions.lock(_runs_folder(values))
     request.resume = True
     request.session_id = earlier.text("session_id")
     request.totals_before = sessions.totals_of(_runs_folder(values), earlier)
+    return gate
 
 
 def _runs_folder(values: Values) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Generator, Sequence
 
@@ -41,6 +42,7 @@ from lib.state import PlanState
 
 START_LOCK_NAME = ".start.lock"  # in the runs folder
 START_LOCK_SECONDS = 60.0
+RECORD_SECONDS = 5.0  # in which a run that is begun has its record
 MAX_WAIT_SECONDS = 6 * 3600.0  # for a quota, when nothing else is left to do
 
 COMMAND = Command(
@@ -143,7 +145,7 @@ def run_all_tasks(values: Values) -> int:
             )
             plan_state.replace()
         display.flush()
-        if values.flag("detach") and not _detach(plan_state, log_path, values.flag("json")):
+        if values.flag("detach") and not _detach(plan_state, log_path, values):
             return EXIT_OK
         code = scheduler.run(assigned.decisions)
         summary = report.Summary(scheduler.situation(), settings)
@@ -232,20 +234,22 @@ def _is_run(folder: str) -> bool:
     return os.path.isfile(lock) and files.is_locked(lock)
 
 
-def _detach(plan_state: PlanState, log_path: str, as_json: bool) -> bool:
+def _detach(plan_state: PlanState, log_path: str, values: Values) -> bool:
     """Go on in a process of its own session; False in the one that the terminal waits for."""
     sys.stdout.flush()
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     log = files.open_regular(log_path, flags)  # what keeps it from being written is said now
     pid = os.fork()
     if pid:
+        root = values.text("root")
+        place = f" --root {shlex.quote(root)}" if root else ""
         text = (
             f"the plan goes on as pid {pid} and writes to {log_path}\n"
-            "see it: run-all-tasks.py --attach; "
+            f"see it: ./run-all-tasks.py --attach{place}; "
             f"stop it: kill {pid} (waits for the running agents), twice: stops them"
         )
         event = Event(events.DETACHED, text, pid=pid, log=log_path)
-        sys.stdout.write((event.as_json() if as_json else text) + "\n")
+        sys.stdout.write((event.as_json() if values.flag("json") else text) + "\n")
         return False
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -287,7 +291,7 @@ def _write_example(path: str) -> int:
         raise UserError(f"{path} exists; name a file that does not") from None
     with open(fd, "w", encoding="utf-8") as file:
         file.write(plan_init.INIT_PLAN)
-    sys.stdout.write(f"wrote {path}; look at it, then: run-all-tasks.py {path} --dry-run\n")
+    sys.stdout.write(f"wrote {path}; look at it, then: ./run-all-tasks.py {path} --dry-run\n")
     return EXIT_OK
 
 
@@ -484,10 +488,19 @@ def _refuse_living_runs(plan_state: PlanState) -> None:
     runs_dir = os.path.dirname(plan_state.folder)
     # Not asked of the state: --fresh is also the cure for a damaged one.
     for run_id in runs.marked(runs_dir):
-        run = runs.read(os.path.join(runs_dir, run_id))
+        run = _once_recorded(os.path.join(runs_dir, run_id))
         is_ours = run.text("project_id") == plan_state.project and run.text("attempt_token")
         if (is_ours or not run.record) and runs.state(run).holder:
-            raise UserError(f"{run_id} of the earlier start still runs; stop it: stop-run {run_id}")
+            raise UserError(
+                f"{run_id} of the earlier start still runs; stop it: bin/stop-run {run_id}"
+            )
+
+
+def _once_recorded(path: str) -> runs.Run:
+    """The run, when it has a record or nobody holds it: another plan may begin it at this moment."""
+    run = runs.Run(path, {})
+    files.wait_for(lambda: bool(runs.read(path).record) or not runs.is_held(run), RECORD_SECONDS)
+    return runs.read(path)
 
 
 def _start_over(plan_state: PlanState, display: view.View) -> None:

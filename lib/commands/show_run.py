@@ -131,7 +131,7 @@ def _facts(folder: str, row: listing.Row) -> list[list[str]]:
     record, state = row.run, row.state
     code, seconds = listing.known_code(state), listing.elapsed_seconds(row)
     ended, reset = record.time_ns("end_time"), record.time_ns("reset_time")
-    cached, is_resumed = record.number("cached_tokens"), record.record.get("resumed") is True
+    is_resumed = record.record.get("resumed") is True
     facts = {
         "run": record.run_id,
         "status": listing.status_mark(state),
@@ -145,7 +145,7 @@ def _facts(folder: str, row: listing.Row) -> list[list[str]]:
         "started": listing.clock(row.started),
         "ended": listing.clock(ended) if ended else "",
         "elapsed": "" if seconds is None else duration(seconds),
-        "tokens": listing.tokens(record) + (f" ({cached} of them cached)" if cached else ""),
+        "tokens": _tokens(record),
         "cost": _cost(record),
         "parent": record.text("parent_run_id"),
         "previous": record.text("previous_run_id"),
@@ -161,6 +161,14 @@ def _facts(folder: str, row: listing.Row) -> list[list[str]]:
         facts["exit code"] = ""
     shown_facts = {name: redact.one_line(value) for name, value in facts.items()}
     return [[name, value] for name, value in shown_facts.items() if value not in ("", "-")]
+
+
+def _tokens(record: runs.Run) -> str:
+    """`1000 in (400 cached), 10 out`; `-` where neither is known."""
+    into, mark, out = listing.tokens(record).partition("/")
+    cached = record.number("cached_tokens")
+    of_them = f" ({cached} cached)" if cached else ""
+    return f"{into} in{of_them}, {out} out" if mark else into
 
 
 def _cost(record: runs.Run) -> str:

@@ -49,6 +49,13 @@ def test_a_faulty_config_is_told_alike_by_all_and_starts_nothing(root: PlanRoot)
     assert sorted(root.path.rglob("*")) == before
 
 
+def test_a_file_that_is_no_yaml_is_wrong_usage_like_any_other_fault(place: Place) -> None:
+    (place.cwd / "config.yaml").write_text("agents:\n\tshell: {}\n")
+    done = place.run("shell", ".", place.script("true"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "config.yaml:2: tab used for indentation" in done.stderr
+
+
 def test_a_missing_token_file_stops_only_the_agent_that_it_is_for(place: Place) -> None:
     config = place.cwd / "config.yaml"
     config.write_text("agents:\n  shell: {}\n  grok: {type: xai, token_file: none.key}\n")

@@ -174,7 +174,7 @@ def test_a_list_ends_with_its_totals_and_says_what_they_lack(place: Place) -> No
         ["1000/10", "~$0.7400"],
     ]
     assert [json.loads(row).get("cost_usd") for row in rows] == [0.0, None, COST]
-    assert "tokens        1000/10 (400 of them cached)\n" in shown
+    assert "tokens        1000 in (400 cached), 10 out\n" in shown
     assert "cost          ~$0.7400 (estimated from list prices)\n" in shown
 
 

@@ -105,6 +105,8 @@ def test_an_agent_without_a_model_is_called_only_by_its_name(machine: Machine) -
     assert (done.returncode, line[:28]) == (0, "note  live: no agent was cal")
     config(machine, "agents: {offline: {}, shell: {}}\n")
     assert "no agent was called" in machine.doctor("--live").stdout
+    done = machine.doctor("--live", "--agent", "nobody")
+    assert "no agent was called\n      cure: mend what is said of nobody above\n" in done.stdout
     done = machine.doctor("--live", "--agent", "offline")
     assert done.returncode == 0
     assert len(live_lines(done.stdout)) == 2
@@ -266,7 +268,7 @@ def test_what_the_calls_cost_is_never_more_certain_than_they_tell() -> None:
         "2 of 2 answered: ~$0.7500 in all"
     )
     assert said(call("a", "", cost_usd=0.5), call("b", "no")) == (
-        "1 of 2 answered: $0.5000 in all, beside what b cost"
+        "1 of 2 answered: $0.5000 in all, and what b cost, which is not told"
     )
     assert said(call("a", "")) == "1 of 1 answered: cost not told in all"
 

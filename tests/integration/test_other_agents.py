@@ -203,7 +203,7 @@ def test_a_program_of_ones_own_that_is_missing_is_told_with_its_installation(pla
 def test_an_unknown_agent_is_told_with_all_that_are_known(place: Place) -> None:
     done = place.run("opncode", ".", "--prompt", PROMPT)
     assert done.returncode == EXIT_USAGE
-    for name in (*READY, "claude", "command"):
+    for name in (*READY, "claude", "those in config.yaml"):
         assert name in done.stderr.partition("known: ")[2]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lib import runs
 from tests.helpers import wait_until
 from tests.plan_root import PlanRoot, sh
 
@@ -248,7 +249,26 @@ def test_without_its_state_a_plan_does_not_start_what_still_runs_once_more(
     done = root.run()
 
     assert done.returncode == 1
-    assert "of the earlier start still runs; stop it: stop-run run_" in done.stderr
+    assert "of the earlier start still runs; stop it: bin/stop-run run_" in done.stderr
+    assert root.lines("ran") == ["a"]
+
+
+def test_a_run_that_another_plan_begins_at_that_moment_is_not_taken_for_its_own(
+    root: PlanRoot,
+) -> None:
+    root.plan(sh("a", "echo a >>ran"))
+    root.runs.mkdir(parents=True, exist_ok=True)
+    other, lock = runs.allocate(str(root.runs), "b")
+    try:
+        process = root.start()
+        wait_until((root.runs / "p" / "PLAN.lock").exists, what="the plan to begin")
+        other.record = {"version": 1, "run_id": other.run_id, "project_id": "q", "task_id": "b",
+                        "status": "running", "attempt_token": "t"}  # fmt: skip
+        runs.write_record(other, durable=False)
+        assert process.wait(60) == 0
+    finally:
+        runs.discard(other)
+        os.close(lock)
     assert root.lines("ran") == ["a"]
 
 

@@ -138,7 +138,7 @@ def events_of(text: str, kind: str) -> list[Record]:
 def test_a_limit_closes_the_provider_for_all_its_tasks_until_the_reset_and_others_go_on(
     root: PlanRoot, agent: Provider
 ) -> None:
-    agent.close(2)
+    agent.close(4)
     until = agent.folder / "until"
     root.plan(
         agent.task("a"),
@@ -156,12 +156,12 @@ def test_a_limit_closes_the_provider_for_all_its_tasks_until_the_reset_and_other
     assert [item["result"] for item in root.attempts("a")] == ["quota", "done"]
     assert [item["result"] for item in root.attempts("b")] == ["done"]
     assert closings(root) == {}
-    assert "2 tasks of one are all that is left" in done.stdout
+    assert "nothing else can run: 2 tasks wait for one, which is closed until " in done.stdout
     root.assert_nothing_left()
 
 
 def test_meeting_a_limit_is_neither_a_failure_nor_a_try(root: PlanRoot, agent: Provider) -> None:
-    agent.close(1)
+    agent.close(3)
     root.plan(agent.task("a", retries=0))
 
     done = root.run(env=ENV)
@@ -201,7 +201,7 @@ def test_the_next_agent_of_the_role_takes_over_and_does_later_tasks_too(
     assert re.search(r"^a +two \(after one\) +1 ", done.stdout, re.MULTILINE)
     assert re.search(r"^b +two \(for one\) +1 ", done.stdout, re.MULTILINE)
     assert {line.partition(": two")[0] for line in root.bus_lines("")} >= {"a", "b"}
-    assert len(root.bus_lines("a: two stands in for one: ")) == 1
+    assert len(root.bus_lines("a: two stands in for one: its quota is used up")) == 1
     assert root.attempts("b")[0]["instead_of"] == "one"
 
 
@@ -266,8 +266,8 @@ def test_without_waiting_the_plan_ends_with_75_and_a_later_start_goes_on(
     assert "plan p: 1 done, 0 failed, 2 not run, 1 of them for a quota" in done.stdout
     assert re.fullmatch(
         rf"waits for one's quota, which resets at \S+ ?\S+Z \(in (59|60|61) min\): the plan is not "
-        rf"running: it ended at \S+ \S+Z with exit code 75 after one's quota is used up until "
-        rf"{moment}; start the plan again to go on",
+        rf"running: it ended at \S+ \S+Z with exit code 75 \(one's quota is used up until "
+        rf"{moment}\); start the plan again to go on",
         root.why("a"),
     )
     assert list(closings(root)) == ["one"]
@@ -358,7 +358,7 @@ def test_who_waits_is_told_for_what_and_how_long_and_can_end_it(
     attached.communicate(timeout=60)
     assert attached.returncode == 130
     assert root.states() == {"a": "waiting", "t": "pending"}
-    assert "1 task of one is all that is left" in root.log()
+    assert "nothing else can run: 1 task waits for one, which is closed until " in root.log()
     root.assert_nothing_left()
 
 
@@ -384,7 +384,8 @@ def test_without_a_reset_one_task_tries_and_the_rest_follow_it(
 
     assert plan.wait(60) == 0
     assert agent.asked()[3:5] == [f"{probe} begins", f"{probe} ends"]
-    assert len(root.bus_lines("one is closed until ")) == 1
+    closed = "one is closed and told no reset, so it is tried again at "
+    assert len(root.bus_lines(closed)) == 1
     assert len(root.bus_lines(f"one is open again: {probe} has succeeded")) == 1
 
 
@@ -472,7 +473,7 @@ def test_a_screen_shows_one_line_for_all_that_wait_and_counts_down(
 
 
 def test_the_events_of_a_quota_are_as_documented(root: PlanRoot, agent: Provider) -> None:
-    agent.close(1)
+    agent.close(3)
     root.plan(agent.task("a"))
 
     done = root.run("--json", env=ENV)

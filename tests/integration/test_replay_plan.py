@@ -58,7 +58,7 @@ def default_plan(root: PlanRoot) -> int:
     tasks = [task for stage in plan["stages"] for task in stage["tasks"]]
     for task in tasks:
         if task["id"] == "bootstrap-04":
-            task["idle_timeout"] = "3s"
+            task["idle_timeout"] = "6s"
     root.plan_file.write_text(yaml.safe_dump(plan, sort_keys=False))
     return len(tasks)
 

@@ -286,16 +286,16 @@ def test_what_is_no_stream_at_all_is_told_as_that(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("begun", [b"", head(), head() + events(piece("Half"))])
 def test_a_service_that_falls_silent_is_given_up_and_not_asked_again(begun: bytes) -> None:
     with Service([begun, STALL]) as service:
-        ended = run(service, read_timeout=0.2)
+        ended = run(service, read_timeout=0.5)
     assert ended.status == 1
-    assert "said nothing for 0.2 s; read_timeout: in config.yaml" in (ended.outcome.error or "")
+    assert "said nothing for 0.5 s; read_timeout: in config.yaml" in (ended.outcome.error or "")
     assert ended.text == ("Half" if b"Half" in begun else "")
     assert len(service.asked) == 1
 
 
 def test_an_answer_whose_end_was_told_is_one_though_the_service_falls_silent_then() -> None:
     with Service(stream(events(piece("Yes."), last()), STALL)) as service:
-        ended = run(service, read_timeout=0.2)
+        ended = run(service, read_timeout=0.5)
     assert (ended.status, ended.outcome.final_text) == (0, "Yes.")
 
 

@@ -80,6 +80,21 @@ def test_a_refused_key_of_the_configuration_is_mended_there(place: Place) -> Non
     )
 
 
+def test_a_login_that_the_settings_of_gemini_rule_out_is_not_taken_for_a_wrong_key(
+    place: Place,
+) -> None:
+    speak(place, "gemini", 41, stderr="Invalid auth method selected.\n")
+    config = place.root / "config.yaml"
+    config.write_text(
+        "agents:\n  gemini: {token: never-shown-anywhere-1, base_url: 'http://127.0.0.1:9'}\n"
+    )
+    run = ask(place, "gemini", "--config", str(config))
+    assert run.text("error_class") == "login"
+    assert run.text("error_summary").endswith(
+        ': put "selectedType": "gemini-api-key" into its settings.json (see bin/doctor)'
+    )
+
+
 @pytest.mark.parametrize(
     ("agent", "code", "capture"),
     [("codex", 1, "codex/json-401"), ("gemini", 145, "gemini/stream-401")],

@@ -271,6 +271,23 @@ def test_a_session_that_is_at_work_is_left_alone(place: Place) -> None:
     assert live.end()[0] == 0
 
 
+def test_of_two_that_go_on_with_one_session_the_second_waits_until_the_first_is_seen(
+    place: Place,
+) -> None:
+    replaying(place, "codex", codex_turn(1))
+    assert place.run("codex", ".", "--prompt", "go").returncode == 0
+    words = ("--resume", place.only_run().run_id, "--prompt", "x")
+    first = place.popen(*words, env={"CONDUCTOR_FAULT": "stop:run-allocated"})
+    wait_stopped(first.pid)  # it has looked, and nothing tells of it yet
+    second = place.run(*words, env={"CONDUCTOR_LOCK_TIMEOUT": "0.1"})
+    assert second.returncode == 1
+    assert_one_line(second.stderr, "lock timeout: the start of another resumed run")
+    kill(first.pid, signal.SIGCONT)
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+    run_again(place, words[1])  # it is let go of
+
+
 # -- programs too old for their stream mode
 
 OLD = {
@@ -343,6 +360,38 @@ def test_what_failed_for_another_reason_is_not_started_again(place: Place, text:
     assert len(arguments(place)) == 1
     run = check_settled(place, place.only_run().path)
     assert place.messages(run.run_id, "WARNING") == []
+
+
+def test_what_refuses_an_option_of_the_users_own_is_not_started_again(place: Place) -> None:
+    own = "unattended: [--permission-mode, wrong]"
+    (place.cwd / "config.yaml").write_text(f"agents: {{claude: {{{own}}}}}\n")
+    said = "option '--permission-mode <mode>' argument 'wrong' is invalid. Allowed choices are a"
+    program(place, "claude", f'echo "error: {said}" >&2; exit 1\n')
+    assert place.run("claude", ".", "--prompt", "go").returncode == 1
+    assert len(arguments(place)) == 1
+
+
+@pytest.mark.parametrize(
+    "harm",
+    ["mkdir -p agent-stderr-1.txt/x", "rm .exit-code; mkdir -p .exit-code/x", "rm prompt.md"],
+)
+def test_a_program_that_cannot_be_started_again_has_ended_as_it_did(
+    place: Place, harm: str
+) -> None:
+    old_program(place, "claude", "touch started-again\n")
+    path = place.folder / "bin" / "claude"
+    text = path.read_text()
+    path.write_text(text.replace("\n", f'\n(cd "$JRUN_RUN_FOLDER"; {harm})\n', 1))
+    done = place.run("claude", ".", "--prompt", "go")
+    assert done.returncode == 1
+    run = place.only_run()
+    assert not (place.cwd / "started-again").exists()
+    assert run.text("error_class") == "too-old"
+    assert "too_old" not in run.record
+    assert "output_kind" not in run.record
+    for key in ("pid", "pgid", "session_id"):
+        assert run.record.get(key), key
+    assert "unknown option" in run.read_text(runs.STDERR, 1000)
 
 
 def test_plain_text_by_choice_is_not_started_again(place: Place) -> None:

@@ -470,12 +470,15 @@ def test_the_newest_come_first_and_the_rest_is_counted(box: Box) -> None:
     assert len(box.tool("list-runs", "--all").stdout.splitlines()) == 57
 
 
-def test_a_terminal_gets_short_lines_and_no_controls(box: Box) -> None:
+@pytest.mark.parametrize("columns", [90, 170])
+def test_a_terminal_gets_short_lines_with_every_reason_and_no_controls(
+    box: Box, columns: int
+) -> None:
     reason = f"\x1b]0;title\x07 {SECRET} " + "because " * 40
     name = "run_20260101-120000-1"
     write_run(box.root, name, status="failed", exit_code=1, error_summary=reason, task_id="a\rb")
     ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 130, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     try:
         script = [sys.executable, "-S", "-E", str(ROOT / "bin/list-runs"), "--root", str(box.root)]
         subprocess.run(script, stdout=theirs, env=clean_environment(), check=True)
@@ -484,10 +487,11 @@ def test_a_terminal_gets_short_lines_and_no_controls(box: Box) -> None:
         os.close(ours)
         os.close(theirs)
 
-    header, row, _total = shown.removesuffix("\n").split("\n")
-    assert (len(row), row[-1]) == (130, "…")
-    assert row.isprintable()
-    assert header.endswith("REASON")
+    header, *lines, _total = shown.removesuffix("\n").split("\n")
+    assert (len(lines), header.split()[-1]) == ((2, "COST") if columns == 90 else (1, "REASON"))
+    assert "because because" in lines[-1]
+    assert (len(lines[-1]), lines[-1][-1]) == (columns, "…")
+    assert "".join(lines).isprintable()
     in_a_pipe = box.tool("list-runs").stdout
     assert "because because" in in_a_pipe
     assert SECRET not in in_a_pipe

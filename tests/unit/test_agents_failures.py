@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -10,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lib import agents, ids, redact, runs, supervisor
+from lib import agents, ids, judgement, redact, runs
 from lib.agents import _failure, _reset, _rest, base
-from tests.agent_streams import STREAMS, cases, facts, lines_of, read_all, stream
+from tests.agent_streams import STREAMS, cases, facts, lines_of, read_all, stream, texts
 
 HOUR, DAY = 3600.0, 86400.0
 LOGINS = {
@@ -20,7 +19,7 @@ LOGINS = {
     "codex": "run codex login, or set CODEX_API_KEY",
     "gemini": "set GEMINI_API_KEY",
 }
-TEXTS = json.loads((STREAMS / "text-index.json").read_text(encoding="utf-8"))
+TEXTS = [case for case in texts() if case["exit_code"]]
 STREAMED = [case for cli in LOGINS for case in cases(cli) if case["exit_code"]]
 
 # Of every recorded failure: its class, and words of the cause and of the cure.
@@ -419,6 +418,7 @@ def test_a_session_that_is_not_there_is_told(agent: str, code: int, stderr: str)
     [
         ("claude", 1, "error: unknown option '--session-id'", "too-old", "update it: npm"),
         ("claude", 1, "error: option '--output-format <format>' argument 'stream-json' is invalid. Allowed choices are text, json.", "too-old", "update it: npm"),
+        ("claude", 1, "error: option '--permission-mode <mode>' argument 'wrong' is invalid. Allowed choices are plan.", "too-old", "or correct args: and unattended: of the agent"),
         ("claude", 1, "error: unknown option '--max-turnz'", "bad-request", "args:"),
         ("codex", 2, "error: unexpected argument '--json' found\n\n  tip: to pass '--json' as a value, use '-- --json'\n\nUsage: codex exec [PROMPT]\n", "too-old", "update it: npm"),
         ("codex", 2, "error: unexpected argument '--jsonl' found\n\nUsage: codex", "bad-request", "args:"),
@@ -588,9 +588,27 @@ def failed(folder: Path, stdout: bytes, stderr: bytes, **record: object) -> runs
 def test_the_supervisor_asks_the_backend_with_the_end_of_both_files(tmp_path: Path) -> None:
     filler = b"x" * 70_000 + b"\n"
     run = failed(tmp_path, filler, filler + b"Not logged in\n", agent="command", agent_name="mine")
-    found = supervisor.failure_of(run, 1, base.Outcome())
+    found = judgement.failure_of(run, 1, base.Outcome())
     assert found.kind == "login"
     assert found.reason.startswith("mine is not logged in: ")
+
+
+@pytest.mark.parametrize("agent", ["claude", "codex", "gemini", "command"])
+@pytest.mark.parametrize("word", ["", "x" * 70_000])
+@pytest.mark.parametrize("end", ['"}]}}\n', ""])
+def test_an_event_that_is_too_long_to_be_seen_whole_is_not_taken_for_words_of_the_program(
+    tmp_path: Path, agent: str, word: str, end: str
+) -> None:
+    said = b"API Error: 429 You've hit your usage limit. Try again in 2 hours. " * 1500
+    event = b'{"type":"user","message":{"content":[{"content":"' + said + word.encode()
+    run = failed(tmp_path, event + b" usage limit" + end.encode(), b"", agent=agent)
+    assert judgement.failure_of(run, 1, base.Outcome()).kind == "failed"
+
+
+def test_a_failed_tool_call_is_no_end_of_the_stream(tmp_path: Path) -> None:
+    event = b'{"type":"user","content":[{"content":"usage limit reached","is_error":true}]}\n'
+    run = failed(tmp_path, b"x" * 70_000 + b"\n" + event, b"", agent="claude")
+    assert judgement.failure_of(run, 1, base.Outcome()).kind == "failed"
 
 
 def test_a_duration_counts_from_when_the_agent_wrote_last(tmp_path: Path) -> None:
@@ -598,13 +616,13 @@ def test_a_duration_counts_from_when_the_agent_wrote_last(tmp_path: Path) -> Non
     hour_ago = time.time() - HOUR
     for name in (runs.STDOUT, runs.STDERR):
         os.utime(run.file(name), (hour_ago, hour_ago))
-    found = supervisor.failure_of(run, 1, base.Outcome())
+    found = judgement.failure_of(run, 1, base.Outcome())
     assert found.reset == pytest.approx(hour_ago + 2 * HOUR, abs=1)
 
 
 def test_the_supervisor_needs_neither_files_nor_a_known_backend(tmp_path: Path) -> None:
     run = runs.Run(str(tmp_path / "gone"), {"agent": "retired"})
-    found = supervisor.failure_of(run, 5, base.Outcome())
+    found = judgement.failure_of(run, 5, base.Outcome())
     assert (found.kind, found.reason) == ("failed", "agent exited with code 5")
 
 

@@ -11,7 +11,7 @@ import pytest
 from lib import agents, runner, runs
 from lib.agents import _too_old, base, claude, codex, command, gemini, offline, shell
 from lib.errors import UserError
-from tests.agent_streams import launch, lines_of, read_all, stream
+from tests.agent_streams import launch, lines_of, read_all, stream, texts
 
 CLIS = (claude, codex, gemini)
 BYPASS = ["--dangerously-bypass-approvals-and-sandbox"]
@@ -123,7 +123,7 @@ def test_gemini_tells_the_figures_of_this_run_even_if_it_was_resumed() -> None:
 def test_output_text_is_plain_text(backend: ModuleType, tmp_path: Path) -> None:
     reader = backend.reader({"output": "text"})
     outcome, shown = read_all(reader, b"It is ", b"four.\n")
-    assert (outcome.final_text, shown) == ("It is four.\n", "It is four.\n")
+    assert (outcome.final_text, shown) == ("It is four.", "It is four.\n")
     assert (reader.understood, outcome.success) == (False, None)
 
     words = words_of(backend, tmp_path, options={"output": "text"})
@@ -132,6 +132,20 @@ def test_output_text_is_plain_text(backend: ModuleType, tmp_path: Path) -> None:
     for use in (backend.reader, lambda options: words_of(backend, tmp_path, options=options)):
         with pytest.raises(UserError, match=r"unknown output of x: json; known: stream, text"):
             use({"type": "x", "output": "json"})
+
+
+ANSWERS = [case for case in texts() if "expect" in case]
+
+
+@pytest.mark.parametrize("case", ANSWERS, ids=lambda case: str(case["file"]))
+def test_a_recorded_answer_in_plain_text_is_read_as_its_index_says(
+    case: dict[str, object],
+) -> None:
+    outcome, _ = read_all(
+        agents.load(str(case["cli"])).reader({"output": "text"}), stream(str(case["file"]))
+    )
+    assert {"final_text": outcome.final_text} == case["expect"]
+    assert outcome.success is None
 
 
 @pytest.mark.parametrize("backend", CLIS)

@@ -297,6 +297,24 @@ def test_a_refusal_behind_the_begin_of_a_stream_is_still_read_as_that() -> None:
 # -- when what is written
 
 
+def test_a_pause_that_no_sleep_can_last_is_slept_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise InterruptedError
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    player = object.__new__(_replay_main.Player)
+    player.started = time.monotonic()
+    for seconds in (1e300, float("inf")):
+        slept.clear()
+        with pytest.raises(InterruptedError):
+            player.follow([(seconds, 0, 0)])
+        assert slept == [3600.0] * 3
+
+
 def test_the_speed_divides_the_times_and_nothing_else() -> None:
     points = [(0.5, 10, 0), (3.0, 20, 5)]
     assert _replay_main.scaled(points, 1) == points

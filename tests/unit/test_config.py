@@ -221,6 +221,7 @@ webhook: {url: https://hook.example.org/x, events: [run_stop], secret: abcdefgh3
         (b"one\ntwo\n", "{file} holds more than a token"),
         (b"one two", "{file} holds more than a token"),
         (b"one\0", "{file} holds more than a token"),
+        (b"x" * 9000, "{file} holds more than a token"),  # its end would be cut off
     ],
 )
 def test_a_token_file_without_a_token_stops_its_own_agent_alone(
@@ -254,6 +255,19 @@ def test_a_token_file_is_a_file_and_waits_for_nobody(tmp_path: Path, kind: str) 
         file.symlink_to("/dev/zero")
     loaded = config.load(write(tmp_path / "config.yaml", "agents: {xai: {token_file: xai.key}}\n"))
     assert "xai.key cannot be read: " in loaded.token_faults["xai"]
+
+
+def test_a_token_file_of_an_impossible_name_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "config.yaml", 'agents: {xai: {token_file: "x/\\0"}}\n')
+    with pytest.raises(UserError, match="is no name of a file"):
+        runner.resolve_agent(config.load(path), "xai")
+
+
+def test_a_file_that_is_too_large_is_refused_and_not_cut_off(tmp_path: Path) -> None:
+    filler = "# filler\n" * (4 << 20 >> 3)
+    path = write(tmp_path / "config.yaml", f"{filler}defaults: {{agent: shell}}\n")
+    with pytest.raises(UserError, match="is larger than 4 MiB"):
+        config.load(path)
 
 
 def test_a_token_file_may_be_a_link_and_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ LAYERS = [
     "yamlscalar", "yamlflow", "yamlread", "yamlforeign", "yamlio",
     "prices", "transcript", "usage", "paths", "bus_parse", "bus", "procs", "runs", "timing",
     "agents._render", "agents._ready", "agents.base", "agents", "agents.*",
-    "cli", "config_check", "config", "supervisor", "runner", "spawner",
+    "cli", "config_check", "config", "notices", "output", "judgement", "supervisor", "guard", "runner", "spawner",
     "checked", "plan_records", "plan_rules", "plan_order", "plan_agents", "prompt_files",
     "plan_file", "plan_init", "plan", "assignment", "prompts", "state", "plan_scope", "situation", "settings",
     "board", "blockers", "verify", "unit", "quota", "announcer", "review", "continuation", "pacing",
@@ -33,7 +33,9 @@ LAYERS = [
 HOT = [
     "errors", "faults", "ids", "files", "wakeup", "redact", "yamlscalar", "yamlflow", "yamlread",
     "yamlio", "paths", "bus", "procs", "runs", "agents", "agents._render", "agents._ready", "agents.base",
-    *(f"agents.{name}" for name in agents.types()), "config", "supervisor", "runner", "cli", "commands.run_agent", "commands.bus_append",
+    *(f"agents.{name}" for name in agents.types()), "config", "config_check", "prices", "timing", "transcript",
+    "notices", "output", "judgement", "supervisor", "guard", "runner", "cli",
+    "commands.run_agent", "commands.bus_append",
 ]  # fmt: skip
 CHEAP = {"__future__", "os", "stat", "sys", "time", "errno", "fcntl", "select", "_signal"}
 FOREIGN_YAML = ("yamlforeign", "yaml")  # the one module that imports a package, and which

@@ -491,8 +491,11 @@ def test_a_plan_error_is_a_user_error_that_ends_a_script_with_2(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
-        (b"", "plan.yaml:1: the plan is empty; write one, or begin with --init"),
-        (b"# nothing\n", "plan.yaml:1: the plan is empty; write one, or begin with --init"),
+        (b"", "plan.yaml:1: the plan is empty; begin one: ./run-all-tasks.py --init FILE"),
+        (
+            b"# nothing\n",
+            "plan.yaml:1: the plan is empty; begin one: ./run-all-tasks.py --init FILE",
+        ),
         (b"a: b\nc: \xff\n", "plan.yaml:2: the plan is not UTF-8; convert it"),
         (b"a:\n\tb: c\n", "plan.yaml:2: "),
         (b"a: b\n---\na: c\n", "plan.yaml:2: "),
@@ -517,7 +520,8 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
 def test_a_plan_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
     cases = {
         str(tmp_path): "the plan is a folder; name the file in it",
-        str(tmp_path / "none.yaml"): "no such plan; correct the path, or begin one with --init",
+        str(tmp_path / "none.yaml"): "no such plan; correct the path, or begin one: "
+        "./run-all-tasks.py --init FILE",
         str(tmp_path / "a\0b"): "the plan cannot be read: embedded null byte; mend that",
         str(tmp_path / ("x" * 300)): "the plan cannot be read: File name too long; mend that",
     }

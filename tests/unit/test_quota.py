@@ -211,6 +211,18 @@ def test_a_kept_closing_is_taken_with_care() -> None:
     assert closing_of(quotas, key).until == NOW + 6 + 15 * 60
 
 
+def test_a_closing_of_a_clock_that_was_wrong_is_tried_and_not_waited_for() -> None:
+    quotas = closed(NOW + 7 * 24 * HOUR)
+    assert quotas.due(NOW) == []
+    assert closing_of(quotas).is_closed(NOW)
+
+    year_ago = NOW - 365 * 24 * HOUR
+    assert quotas.due(year_ago) == []
+    assert not closing_of(quotas).is_closed(year_ago)
+    quotas.begin("claude", "a", year_ago)  # one, and not all of them
+    assert closing_of(quotas).is_closed(year_ago)
+
+
 def test_a_sentence_says_for_what_a_task_waits() -> None:
     told, silent = closing_of(closed(NOW + HOUR)), closing_of(closed())
 
@@ -396,7 +408,9 @@ def test_a_wait_is_counted_down_ever_less_often() -> None:
         "112 s",
         "56 s",
     ]
-    assert told[0].startswith("1 task of claude is all that is left: it is closed until 09:00Z ")
+    assert told[0].startswith(
+        "nothing else can run: 1 task waits for claude, which is closed until 09:00Z "
+    )
 
 
 def test_a_reset_beyond_the_longest_wait_ends_it_at_once_with_the_moment() -> None:

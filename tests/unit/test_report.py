@@ -77,6 +77,20 @@ def test_the_summary_obeys_no_control_character(settings: Settings) -> None:
     assert len(text.split("\n")) == len(table(situation(plan), settings).split("\n")) + 1
 
 
+def test_what_was_not_run_or_not_done_is_said_once_and_plainly(settings: Settings) -> None:
+    plan = plan_of((True, {"a": [], "b": []}))
+    failed = attempt("run_1", result="failed")
+    seen = situation(
+        plan,
+        a=(state.PENDING, "not started: x failed", []),
+        b=(state.PENDING, "tried again after: it broke", [failed]),
+    )
+
+    rows = table(seen, settings).split("\n")
+    assert rows[1].endswith("  not run: x failed")
+    assert rows[2].endswith("  not done, tried again by the next start: it broke")
+
+
 def test_only_tasks_of_the_scope_are_listed(settings: Settings) -> None:
     plan = plan_of((True, {"a": [], "b": []}))
     seen = situation(plan)
@@ -171,6 +185,12 @@ def test_a_plan_without_tasks_has_a_schedule_too() -> None:
     )
 
     assert "0 tasks in 0 waves, the widest has 0" in report.schedule(plan, {}, set(), (), 1)
+
+
+def test_a_plan_of_one_task_has_one_wave() -> None:
+    text = report.schedule(plan_of((True, {"a": []})), {}, set(), {"a"}, 1)
+    assert "\n1 task in 1 wave, the widest has 1" in text
+    assert text.endswith("\ncritical path (1 task): a\n")
 
 
 def test_a_blocker_is_appended_below_a_header_that_stands_once(tmp_path: Path) -> None:

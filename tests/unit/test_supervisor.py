@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lib import procs, redact, runs, supervisor
+from lib import notices, output, procs, redact, runs, supervisor
 from lib.agents.base import Outcome, TextReader
-from lib.supervisor import Supervisor, judge
+from lib.judgement import judge
+from lib.supervisor import Supervisor
 
 
 def outcome(**values: object) -> Outcome:
@@ -157,9 +158,9 @@ def test_a_reason_is_one_short_harmless_line(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_value_is_noted_once_and_on_one_line(tmp_path: Path) -> None:
     run = runs.Run(str(tmp_path), {})
-    supervisor.note(run, {"RUN_ID": "x", "CWD": "/a\nEXIT_CODE=9"})
-    supervisor.note_once(run, "EXIT_CODE", "3")
-    supervisor.note_once(run, "EXIT_CODE", "3")
+    notices.note(run, {"RUN_ID": "x", "CWD": "/a\nEXIT_CODE=9"})
+    notices.note_once(run, "EXIT_CODE", "3")
+    notices.note_once(run, "EXIT_CODE", "3")
     assert (tmp_path / "cwd.txt").read_text() == "RUN_ID=x\nCWD=/a\\nEXIT_CODE=9\nEXIT_CODE=3\n"
 
 
@@ -168,7 +169,7 @@ def test_a_value_is_noted_once_and_on_one_line(tmp_path: Path) -> None:
 
 def written(tmp_path: Path, answer: str | None, stdout: bytes = b"") -> str:
     (tmp_path / "agent-stdout.txt").write_bytes(stdout)
-    supervisor._write_output(runs.Run(str(tmp_path), {}), answer)
+    output.write(runs.Run(str(tmp_path), {}), answer)
     return (tmp_path / "output.md").read_text()
 
 
@@ -197,7 +198,7 @@ def test_what_is_no_file_is_not_followed_as_the_agent_s_own(tmp_path: Path) -> N
 def test_a_huge_output_is_cut_and_says_where_the_rest_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "OUTPUT_LIMIT_BYTES", 10)
+    monkeypatch.setattr(output, "LIMIT_BYTES", 10)
     text = written(tmp_path, None, b"01234567 9abc")  # not in a word: it may be a token
     assert text == "01234567 \n\n[cut here: the whole is in agent-stdout.txt]\n"
     (tmp_path / "output.md").write_text("0123456\n89abc")

@@ -156,10 +156,22 @@ def test_of_a_failed_task_it_gives_the_reason_and_where_to_look(make: Make) -> N
     made.attempt("a", "failed")
     made.put("a", state.FAILED, "it \x1b[2Jbroke\nbadly")
 
-    expected = "failed after 2 attempts: it ␛broke badly; look with: show-run run_a_2"
+    look = f"look with: bin/show-run run_a_2 --runs-dir {made.runs_dir}"
+    expected = f"failed after 2 attempts: it ␛broke badly; {look}"
     assert made.why("a") == expected
     made.situation.is_run = False
     assert made.why("a") == f"{expected}; start the plan again to retry it"
+
+
+def test_the_place_of_a_run_is_not_said_where_a_script_looks_by_itself(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(plan_of((True, {"a": []})))
+    made.attempt("a", "failed")
+    made.put("a", state.FAILED, "it broke")
+    monkeypatch.setenv("JRUN_RUNS_DIR", str(made.runs_dir))
+
+    assert made.why("a") == "failed: it broke; look with: bin/show-run run_a_1"
 
 
 def test_a_block_is_led_back_to_the_task_that_failed(make: Make) -> None:
@@ -417,7 +429,7 @@ def test_a_task_that_still_waits_for_a_quota_when_its_plan_ends(make: Make) -> N
 
     assert made.why("a") == (
         "waits for claude's quota, which resets at 09:12Z (in 72 min): the plan is not running: "
-        f"it ended at 2026-02-23 20:48:59Z with exit code 75 after {cause}; "
+        f"it ended at 2026-02-23 20:48:59Z with exit code 75 ({cause}); "
         "start the plan again to go on"
     )
 
@@ -448,7 +460,7 @@ def test_a_plan_that_has_ended_is_said_to_have(make: Make) -> None:
 
     assert made.why("b") == (
         "has not been started: the plan is not running: it ended at 2026-02-23 20:48:59Z "
-        "with exit code 1 after a failed; start the plan again to go on"
+        "with exit code 1 (a failed); start the plan again to go on"
     )
 
 
