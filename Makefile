@@ -11,7 +11,7 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 
 .PHONY: help
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo:  ## run the whole default plan with the embedded agent: no key, no network, no package
@@ -37,6 +37,11 @@ setup: $(READY)  ## make .venv with what tests and checks need
 .PHONY: test
 test: $(READY)  ## run all tests; ARGS="-k crash" is passed to pytest
 	$(VENV)/bin/pytest -n auto $(ARGS)
+
+.PHONY: test-agents
+test-agents: $(READY)  ## try the real claude, codex and gemini on a model that is none; gets 900 MB once
+	-@$(VENV)/bin/python -m tests.agents.programs
+	$(VENV)/bin/pytest -n 2 tests/agents $(ARGS)
 
 .PHONY: check
 check: lint test  ## all that must pass before a commit
@@ -74,8 +79,8 @@ mutations: $(READY)  ## take out one step of the core after the other: a test mu
 	@$(VENV)/bin/python tests/torture/mutations.py $(ARGS)
 
 .PHONY: clean
-clean:  ## remove the venv and caches; never runs/ or the bus
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache coverage build
+clean:  ## remove the venv, the programs of test-agents and caches; never runs/ or the bus
+	rm -rf $(VENV) .agents .pytest_cache .ruff_cache .mypy_cache coverage build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): requirements.txt requirements-dev.txt

@@ -32,6 +32,7 @@ class Activity:
         "has_ended",
         "idle_limit",
         "input_tokens",
+        "is_estimated",
         "is_silent",
         "output_tokens",
         "run",
@@ -48,6 +49,7 @@ class Activity:
         self.input_tokens = _seconds(run, "input_tokens")
         self.output_tokens = _seconds(run, "output_tokens")
         self.cost_usd = _seconds(run, "cost_usd")
+        self.is_estimated = run.record.get("cost_estimated") is True
         now = time.time()
         started = (_moment(run.text("start_time")) or _moment(attempt.get("started"))) or now
         slept = _slept_seconds(run, now - started)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lib import blockers, bus, events, runs
+from lib import blockers, bus, events, notices, runs
 from lib.errors import UserError
 from lib.events import Event
 from lib.settings import Settings
@@ -45,9 +45,8 @@ class Announcer:
 
     def post_failure(self, unit: Unit, run: runs.Run, why: str, word: str) -> None:
         """Post the line that `grep '^ERROR '` finds, unless the run's own RUN_CRASH has said it."""
-        again = run.record.get("will_retry") is True or why == runs.NEVER_STARTED
-        said = "RETRY" if again else "ERROR"
-        if run.text("status") == runs.FAILED and run.text("bus") and said == word:
+        is_told = run.text("status") == runs.FAILED and run.text("bus")
+        if is_told and notices.failure_word(run) == word:
             return
         first = f"{word} task={unit.name} agent={unit.agent} exit={run.text('exit_code') or -1}"
         self.post("ERROR", f"{first} run={run.run_id}: {why}", unit.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from lib import files, ids, paths, redact, runs, supervisor
+from lib import files, ids, notices, paths, redact, runs
 
 NAME = os.path.join("docs", "dev", "issues.md")
 STDERR_LINES = 20
@@ -25,7 +25,7 @@ def add(root: str, project: str, task: str, agent: str, reason: str, run: runs.R
     lines.append(f"- agent: {agent}")
     if run is not None:
         lines.append(f"- run: {redact.one_line(run.path)}")
-        tail = supervisor.stderr_tail(run, STDERR_LINES)
+        tail = notices.stderr_tail(run, STDERR_LINES)
         if tail:
             lines += [f"- last {len(tail)} lines of stderr:", ""]
             lines += [f"      {line}" for line in tail]

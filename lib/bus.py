@@ -97,7 +97,7 @@ def append(
         fields.append(f"meta: {_inline(redacted)}")
     fields.append(f"body_bytes: {len(stuffed)}\n---\n")
     rest = "\n".join(fields).encode() + stuffed + b"\n"
-    return _write_message(path, rest, _lock_seconds(lock_seconds, environ), durable)
+    return _write_message(path, rest, patience_seconds(lock_seconds, environ), durable)
 
 
 def scope_of(path: str) -> tuple[str, str]:
@@ -146,7 +146,8 @@ def _parent_list(parents: Sequence[Parent]) -> list[dict[str, object]]:
     return [{"msg_id": item} if isinstance(item, str) else dict(item) for item in parents]
 
 
-def _lock_seconds(given: float | None, environ: Mapping[str, str]) -> float:
+def patience_seconds(given: float | None, environ: Mapping[str, str]) -> float:
+    """How long a lock is waited for: as given, else as $CONDUCTOR_LOCK_TIMEOUT says, else 10."""
     text = environ.get("CONDUCTOR_LOCK_TIMEOUT")
     if given is not None or not text:
         return LOCK_SECONDS if given is None else given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from lib import files, runs, supervisor
+from lib import files, notices, runs, supervisor
 from lib.errors import UserError
 
 MOST_AT_ONCE = 16
@@ -49,7 +49,7 @@ class Family:
             try:
                 supervisor.repair(path)
             except (UserError, OSError) as error:
-                supervisor.log(run, f"its end cannot be recorded: {error}")
+                notices.log(run, f"its end cannot be recorded: {error}")
         elif now.status == runs.UNKNOWN or not run.record:
             self.unreadable.append(run.run_id)
         else:

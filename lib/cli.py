@@ -26,10 +26,11 @@ class Option:
     """One option: `names` such as ("-n", "--lines"), a metavar unless it is a switch.
 
     `kind` is "text", "int", "seconds" (a duration), "switch"; `many` collects
-    the values of a repeated option in a list.
+    the values of a repeated option in a list; one that `is_optional` may stand
+    without its value, which is then "".
     """
 
-    __slots__ = ("default", "dest", "help", "kind", "many", "metavar", "names")
+    __slots__ = ("default", "dest", "help", "is_optional", "kind", "many", "metavar", "names")
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Option:
         kind: str = "",
         default: object = None,
         many: bool = False,
+        is_optional: bool = False,
     ) -> None:
         self.names = names
         self.help = help
@@ -46,6 +48,7 @@ class Option:
         self.kind = kind or ("text" if metavar else "switch")
         self.default = [] if many else False if self.kind == "switch" else default
         self.many = many
+        self.is_optional = is_optional
         self.dest = names[-1].lstrip("-").replace("-", "_")
 
 
@@ -163,6 +166,9 @@ def parse(command: Command, arguments: Sequence[str]) -> Values:
             values[option.dest] = True
             continue
         if joined is None:
+            if option.is_optional and (not queue or queue[0].startswith("-")):
+                values[option.dest] = ""
+                continue
             if not queue:
                 raise UsageError(f"{name} needs a value ({option.metavar}); see --help")
             joined = queue.pop(0)
@@ -241,10 +247,7 @@ def help_text(command: Command) -> str:
     rows = [(name, text) for name, _, text in command.positionals]
     if rows:
         lines += ["", "arguments:"]
-    options = [
-        (", ".join(option.names) + (f" {option.metavar}" if option.metavar else ""), option.help)
-        for option in command.options
-    ]
+    options = [(_shown_option(option), option.help) for option in command.options]
     for index, (left, text) in enumerate(rows + options):
         if index == len(rows):
             lines += ["", "options:"]
@@ -257,6 +260,11 @@ def help_text(command: Command) -> str:
     lines += ["", "examples:", *[f"  {example}" for example in command.examples]]
     lines += ["", f"exit codes: {command.exit_codes}"]
     return "\n".join(lines) + "\n"
+
+
+def _shown_option(option: Option) -> str:
+    value = f"[{option.metavar}]" if option.is_optional else option.metavar
+    return f"{', '.join(option.names)} {value}".rstrip()
 
 
 def run(

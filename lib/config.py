@@ -21,28 +21,57 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SECTIONS = ("agents", "defaults", "api", "storage", "webhook")
+    from lib.yamlflow import Lines
+
 _MAX_BYTES = 4 << 20
 
 
 class Config:
     """What the configuration says; empty where there is none."""
 
-    __slots__ = ("agents", "defaults", "path")
+    __slots__ = ("agents", "data", "defaults", "lines", "path", "token_faults")
 
     def __init__(self, path: str = "") -> None:
         self.path = path
         self.agents: dict[str, dict[str, object]] = {}
         self.defaults: dict[str, object] = {}
+        self.data: dict[str, object] = {}  # as it is written
+        self.lines: Lines = {}  # where each key stands
+        self.token_faults: dict[str, str] = {}  # why the token file of an agent is of no use
 
     def entry(self, name: str) -> dict[str, object]:
-        """The settings of an agent: by its name, else the first of that type, else {}."""
+        """The settings of an agent: by its name, else the first of that type, else what is
+        ready-made for that type, else {}."""
+        written = self.agents.get(self._name(name))
+        if written is not None:
+            return written
+        token = os.environ.get(_token_variable(name))
+        return agents.complete({"token": token} if token else {}, name)
+
+    def put(self, name: str, entry: dict[str, object]) -> None:
+        """Have an agent with these settings be the one of that name."""
+        self.agents[name] = entry
+        self.token_faults.pop(name, None)
+
+    def _name(self, name: str) -> str:
         if name in self.agents:
-            return self.agents[name]
-        for options in self.agents.values():
-            if options.get("type") == name:
-                return options
-        return {}
+            return name
+        return next((n for n, entry in self.agents.items() if entry.get("type") == name), "")
+
+    def check_token(self, name: str) -> None:
+        """UserError when the token file of that agent cannot be used; of others it may be missing."""
+        fault = self.token_faults.get(self._name(name))
+        if fault:
+            raise UserError(fault, EXIT_USAGE)
+
+    def place(self, *keys: str | int) -> str:
+        """`FILE:LINE` of a key, or of the nearest one that leads to it."""
+        return f"{self.path}:{self.line(*keys)}"
+
+    def line(self, *keys: str | int) -> int:
+        while keys and keys not in self.lines:
+            keys = keys[:-1]
+        return self.lines.get(keys, 1)
 
 
 def locate(option: str | None = None, environ: Mapping[str, str] = os.environ) -> str | None:
@@ -65,53 +94,57 @@ def locate(option: str | None = None, environ: Mapping[str, str] = os.environ) -
 
 
 def load(option: str | None = None) -> Config:
-    """The configuration; its tokens are known to the redaction from here on."""
+    """The configuration; its tokens are known to the redaction from here on.
+
+    The UserError of a faulty one has a line for each fault.
+    """
     path = locate(option)
     config = Config(path or "")
     if path is not None:
         try:
             _fill(config, path)
-        except UserError:
+        except UserError as error:
             _hide_secrets(path)  # its text may quote the place of the fault
+            error.exit_code = EXIT_USAGE
             raise
-    for name in base.KNOWN_TOKEN_VARIABLES:
+    for entry in config.agents.values():
+        agents.add_token_variables(map(str, base.as_list(entry.get("token_variables"))))
+    for name in agents.all_token_variables():
         if os.environ.get(name):
             redact.add_tokens([os.environ[name]])
-    for options in config.agents.values():
-        token = options.get("token")
-        if isinstance(token, str):
-            redact.add_tokens([token])
-        variables = options.get("env")
-        if isinstance(variables, dict):
-            redact.add_tokens(redact.known_tokens({str(k): str(v) for k, v in variables.items()}))
     return config
 
 
+def know_tokens(path: str = "") -> None:
+    """Have the tokens of a configuration redacted, as far as it can be read.
+
+    For who shows or ends runs that other processes started; `path` is what their record names.
+    """
+    try:
+        load(path or None)
+    except (UserError, OSError):
+        pass  # it has gone, or is faulty: what stands behind the names of secrets is known
+
+
 def _fill(config: Config, path: str) -> None:
-    """Read the file; the UserError of a faulty one has a line for each fault."""
-    lines: dict[tuple[str | int, ...], int] = {}
-    data = yamlio.load(files.read_text(path, _MAX_BYTES), source=path, lines=lines)
+    if os.stat(path).st_size > _MAX_BYTES:  # its end would be ignored without a word
+        text = f"config file {path} is larger than {_MAX_BYTES >> 20} MiB; shorten it"
+        raise UserError(text, EXIT_USAGE)
+    text = files.read_text(path, _MAX_BYTES)
+    data = yamlio.load(text, source=path, lines=config.lines)
     if data is None:
         return
-    if not isinstance(data, dict):
-        raise UserError(f"{path}:1: not a mapping; begin with `agents:`", EXIT_USAGE)
-    faults = []
-    for key, value in data.items():
-        place = f"{path}:{lines.get((key,), 1)}"
-        if key not in _SECTIONS:
-            known = ", ".join(_SECTIONS)
-            faults.append(f"{place}: unknown key {key!r}; known: {known}")
-        elif value is not None and not isinstance(value, dict):
-            faults.append(f"{place}: {key} must be a mapping")
-    config.defaults = base.as_dict(data.get("defaults"))
-    for name, options in base.as_dict(data.get("agents")).items():
-        place = f"{path}:{lines.get(('agents', name), 1)}"
-        try:
-            config.agents[str(name)] = _agent(str(name), options, place, os.path.dirname(path))
-        except UserError as error:
-            faults.append(str(error))
+    config.data = base.as_dict(data)
+    config.defaults = base.as_dict(config.data.get("defaults"))
+    for name, written in base.as_dict(config.data.get("agents")).items():
+        config.agents[str(name)] = _agent(config, str(name), base.as_dict(written))
+    for section, key in (("api", "api_key"), ("webhook", "secret")):
+        redact.add_tokens([base.as_text(base.as_dict(config.data.get(section)).get(key))])
+    from lib import config_check
+
+    faults = sorted((config.line(*keys), text) for keys, text in config_check.faults(data))
     if faults:
-        raise UserError("\n".join(faults), EXIT_USAGE)
+        raise UserError("\n".join(f"{path}:{line}: {text}" for line, text in faults), EXIT_USAGE)
 
 
 def _hide_secrets(path: str) -> None:
@@ -124,45 +157,30 @@ def _hide_secrets(path: str) -> None:
         redact.add_tokens(re.split(r"[\s\"'*&!,:\[\]{}]+", rest))
 
 
-def _agent(name: str, options: object, place: str, folder: str) -> dict[str, object]:
-    if options is None:
-        options = {}
-    if not isinstance(options, dict):
-        raise UserError(f"{place}: agent {name} must be a mapping of settings")
-    entry = {str(key): value for key, value in options.items()}
+def _agent(config: Config, name: str, written: Mapping[str, object]) -> dict[str, object]:
+    """The settings of an agent with its type and token; whatever it is, it has been redacted."""
+    entry = {str(key): value for key, value in written.items()}
     entry["type"] = str(entry.get("type") or name).lower()
-    faults = []
-    if entry["type"] not in agents.types():
-        known = ", ".join(agents.types())
-        faults.append(
-            f"{place}: agent {name} has the unknown type {entry['type']!r}; known: {known}"
-        )
-    try:
-        token = _token(name, entry, place, folder)
-        if token:
-            entry["token"] = token
-    except UserError as error:
-        faults.append(str(error))
-    if faults:
-        raise UserError("\n".join(faults))
-    return entry
-
-
-def _token(name: str, entry: Mapping[str, object], place: str, folder: str) -> str | None:
-    """The agent's own token: from its variable, else from the file, else None."""
-    written, token_file = entry.get("token"), entry.get("token_file")
-    if not isinstance(written, str | None):
-        raise UserError(
-            f"{place}: token of agent {name} is read as a number or the like; put it in quotes"
-        )
-    if written:
-        redact.add_tokens([written])  # also where the variable overrides it
-    token = os.environ.get(_token_variable(name))
+    variables = {str(k): str(v) for k, v in base.as_dict(entry.get("env")).items()}
+    redact.add_tokens(redact.known_tokens(variables))
+    redact.add_tokens([base.as_text(entry.get("token"))])  # also where the variable overrides it
+    token = os.environ.get(_token_variable(name)) or entry.get("token")
+    if not token and entry.get("token_file"):
+        named = str(entry["token_file"])
+        path = path_beside(config.path, named)
+        try:
+            token = read_token_file(path)
+        except UserError as error:
+            place = config.place("agents", name, "token_file")
+            # What has neither may be the token itself, in the wrong place.
+            shown = path if "/" in named or "." in named else "the file of that name"
+            config.token_faults[name] = f"{place}: token_file of agent {name}: {shown} {error}"
     if token:
-        return token
-    if written and token_file:
-        raise UserError(f"{place}: agent {name} has token and token_file; keep one")
-    return _read_token(str(token_file), folder, place, name) if token_file else written
+        entry["token"] = token
+        redact.add_tokens([str(token)])
+    if entry.get("recording"):  # of a replay agent
+        entry["recording"] = path_beside(config.path, str(entry["recording"]))
+    return agents.complete(entry, str(entry["type"]))
 
 
 def _token_variable(name: str) -> str:
@@ -170,14 +188,23 @@ def _token_variable(name: str) -> str:
     return f"CONDUCTOR_AGENT_{letters}_TOKEN"
 
 
-def _read_token(named: str, folder: str, place: str, name: str) -> str:
-    path = os.path.join(folder, os.path.expanduser(named))
+def path_beside(config_path: str, named: str) -> str:
+    """Where a file is that the config names: `~` is the home, a relative path begins beside it."""
+    return os.path.join(os.path.dirname(config_path), os.path.expanduser(named))
+
+
+def read_token_file(path: str) -> str:
+    """The token in a file, without the white space around it; UserError when there is none."""
+    if "\0" in path:
+        raise UserError("is no name of a file: it holds a NUL; correct the name")
     try:
-        token = files.read_text(path, 64 * 1024).strip()
+        data = files.read_regular(os.path.realpath(path), redact.MAX_TOKEN + 1)
     except OSError as error:
-        raise UserError(
-            f"{place}: token_file of agent {name}: {path}: {error.strerror}", EXIT_USAGE
-        ) from None
+        text = f"cannot be read: {error.strerror}; write the token into it, or correct the name"
+        raise UserError(text) from None
+    token = data.decode("utf-8", "replace").lstrip("\ufeff").strip()
     if not token:
-        raise UserError(f"{place}: token_file of agent {name} is empty: {path}", EXIT_USAGE)
+        raise UserError("is empty; write the token into it")
+    if not token.isprintable() or " " in token or len(data) > redact.MAX_TOKEN:
+        raise UserError("holds more than a token; leave nothing else in it")
     return token

@@ -2,8 +2,8 @@
 
 `examine` looks and changes nothing: what has to be tried is tried with a file
 that has lost its name already.  Behind it lie the checks of places
-(doctor_places), of the configuration (doctor_config), of agents (doctor_agents)
-and of a plan (doctor_plan).
+(doctor_places), of the configuration (doctor_config), of agents (doctor_agents;
+with a real call: doctor_live) and of a plan (doctor_plan).
 
 FAIL is said of what refuses: the toolkit itself, an agent that was asked for, a
 plan that could not run.  All else that is missing is a note.
@@ -18,11 +18,13 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from lib import VERSION, agents, config, files, paths, yamlio
-from lib.doctor_agents import agent_checks, agent_names, summary_checks
+from lib.assignment import assign
+from lib.doctor_agents import agent_checks, agent_names, may_be_called, summary_checks
 from lib.doctor_base import FAIL, NOTE, OK, VERSION_SECONDS, Check, output_of
-from lib.doctor_config import read_config
+from lib.doctor_config import read_config, token_checks
+from lib.doctor_live import Call, call_agents, total
 from lib.doctor_places import place_checks
-from lib.doctor_plan import assign, assignment_checks, plan_checks, read_plan
+from lib.doctor_plan import assignment_checks, plan_checks, read_plan
 from lib.errors import UserError
 from lib.plan import Plan
 from lib.plan_rules import MAX_PARALLEL
@@ -30,7 +32,7 @@ from lib.plan_rules import MAX_PARALLEL
 # Measured: 11, and 1 for each run at once; a start takes some more for a moment.
 DESCRIPTORS_PER_AGENT, DESCRIPTORS_BESIDE = 2, 24
 
-__all__ = ["FAIL", "NOTE", "OK", "Check", "examine", "summary"]
+__all__ = ["FAIL", "NOTE", "OK", "Call", "Check", "examine", "examine_config", "summary"]
 
 
 def examine(
@@ -40,11 +42,13 @@ def examine(
     runs_option: str | None = None,
     config_option: str | None = None,
     agent: str | None = None,
+    calls: list[Call] | None = None,
 ) -> Iterator[Check]:
     """Every check in turn, each as soon as it is made.
 
     `agent` is the only one looked at, and does every task of the plan; without
-    it all are looked at.
+    it all are looked at.  Where `calls` is given, agents are really called, which
+    is paid, and each call is put into it.
     """
     root = paths.root(root_option)
     runs_dir = paths.runs_dir(root_option, runs_option)
@@ -59,11 +63,25 @@ def examine(
     for check in config_checks:  # a default that is wrong stops no plan
         yield _softened(check) if plan_path and settings else check
     faulty: dict[str, Check] = {}
-    yield from _agents_checks(settings or config.Config(), agent, faulty)
+    callable_names: list[str] = []
+    yield from _agents_checks(settings or config.Config(), agent, faulty, callable_names)
     yield from plan_faults
     if plan:
         yield from plan_checks(plan, root=root, runs_dir=runs_dir, bus_path=bus_path)
         yield from _plan_agents_checks(plan, settings, agent, faulty)
+    if calls is not None and settings is not None:
+        for call in call_agents(settings, callable_names):
+            calls.append(call)
+            yield call.check()
+        yield total(calls, agent)
+
+
+def examine_config(config_option: str | None, agent: str | None = None) -> Iterator[Check]:
+    """The checks of the configuration alone: nothing is started, and nothing tried."""
+    settings, checks = read_config(config_option)
+    yield from checks
+    if settings is not None:
+        yield from token_checks(settings, agent)
 
 
 def _softened(check: Check) -> Check:
@@ -71,18 +89,32 @@ def _softened(check: Check) -> Check:
 
 
 def _agents_checks(
-    settings: config.Config, agent: str | None, faulty: dict[str, Check]
+    settings: config.Config,
+    agent: str | None,
+    faulty: dict[str, Check],
+    callable_names: list[str],
 ) -> Iterator[Check]:
-    """The agent that was asked for; or every one, and those that cannot work into `faulty`."""
+    """The agent that was asked for, or every one.
+
+    Those that cannot work are put into `faulty`, those that a live call may
+    be made of into `callable_names`.
+    """
     if agent is not None:
-        yield from agent_checks(settings, agent)
+        checks = list(agent_checks(settings, agent))
+        yield from checks
+        if all(check.state != FAIL for check in checks):
+            callable_names.append(agent)
         return
     names = agent_names(settings)
     for name in names:
+        checks = []
         for check in agent_checks(settings, name):
+            checks.append(check)
             if check.state == FAIL:
                 faulty.setdefault(name, check)
             yield _softened(check)
+        if may_be_called(settings, name, checks):
+            callable_names.append(name)
     yield from summary_checks(settings, [name for name in names if name not in faulty])
 
 
@@ -93,7 +125,8 @@ def _plan_agents_checks(
         yield Check("plan agents", NOTE, "not looked at while the config is at fault")
         return
     assigned, unknown = assign(plan, settings, agent)
-    yield from assignment_checks(plan, assigned, unknown, settings, faulty)
+    named = [] if agent else list(unknown)  # one that takes all tasks was looked at already
+    yield from assignment_checks(plan, assigned, named, settings, faulty)
 
 
 def summary(checks: Sequence[Check]) -> str:

@@ -34,11 +34,19 @@ QUIET = {"DO_NOT_TRACK": "1", "GEMINI_TELEMETRY_ENABLED": "false"}
 
 
 def agent_names(settings: config.Config) -> list[str]:
-    """The agents of the configuration, and each type that none of them is of."""
+    """The agents of the configuration, and each type that none of them is of.
+
+    Of the types that are ready-made only those whose program is here.
+    """
     configured = {str(options.get("type")) for options in settings.agents.values()}
     names = [*settings.agents]
     for type_name in agents.types():
         if type_name not in configured and type_name not in names and type_name != "command":
+            names.append(type_name)
+    for type_name in sorted({*agents.known()} - {*agents.types()}):
+        program = agents.executable_name(agents.load(type_name), agents.complete({}, type_name))
+        is_here = program and agents.find_executable(program, os.environ.get("PATH"))
+        if is_here and type_name not in configured and type_name not in names:
             names.append(type_name)
     return names
 
@@ -149,11 +157,22 @@ def _login_check(
     sign, doubt = f"{present[0]} is set" if present else "", ""
     if hasattr(backend, "find_login"):
         sign, doubt = backend.find_login(variables)
-    cure = getattr(backend, "LOGIN", f"set {' or '.join(keys)}")
+    cure = str(options.get("login") or getattr(backend, "LOGIN", f"set {' or '.join(keys)}"))
     if sign and not doubt:
         return Check(label, OK, sign)
     text = f"{sign}, but: {doubt}" if sign else "no key and no login of it is seen here"
     return Check(label, NOTE, text, cure)
+
+
+def may_be_called(settings: config.Config, name: str, checks: Sequence[Check]) -> bool:
+    """Whether a live call is to be made of an agent that nobody named: a model, and usable.
+
+    One that is in no configuration must be logged in, as far as that can be seen.
+    """
+    if any(check.state == FAIL for check in checks) or not _is_model(settings, name):
+        return False
+    login = [check.state for check in checks if check.name == f"agent {name} login"]
+    return name in settings.agents or login == [OK]
 
 
 def summary_checks(settings: config.Config, working: Sequence[str]) -> Iterator[Check]:

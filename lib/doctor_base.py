@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lib import procs, redact
+from lib import agents, procs, redact
 from lib.agents import base
 
 OK, NOTE, FAIL = "ok", "note", "FAIL"
@@ -78,7 +78,7 @@ class Answer:
 
 
 def without_tokens(environ: Mapping[str, str]) -> dict[str, str]:
-    unwanted = {*base.KNOWN_TOKEN_VARIABLES, *base.NESTED_SESSION_VARIABLES}
+    unwanted = {*agents.all_token_variables(), *base.NESTED_SESSION_VARIABLES}
     return {
         name: value
         for name, value in environ.items()

@@ -11,12 +11,11 @@ import shlex
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 
-from lib import agents, config, paths, prompts, runner
+from lib import agents, config, paths, prompts
 from lib.doctor_base import FAIL, NOTE, OK, VERSION_SECONDS, Check, from_error
-from lib.errors import EXIT_USAGE, UserError
-from lib.plan import Assignments, Missing, Plan, PlanError, Task, assign_agents, load_plan
+from lib.errors import UserError
+from lib.plan import Assignments, Missing, Plan, PlanError, Task, load_plan
 
-PLANNED_TYPES = ("replay",)  # said to be missing while they are
 MOST_NAMED = 3  # tasks that a sentence names
 
 
@@ -28,24 +27,6 @@ def read_plan(path: str | None) -> tuple[Plan | None, list[Check]]:
         return load_plan(path), []
     except PlanError as error:
         return None, [from_error("plan", FAIL, UserError(fault)) for fault in error.faults]
-
-
-def assign(
-    plan: Plan, settings: config.Config, override: str | None
-) -> tuple[Assignments, list[str]]:
-    """Who does what, and the agents that the plan names and nobody knows."""
-    unknown: list[str] = []
-
-    def is_here(name: str) -> bool:
-        try:
-            runner.resolve_agent(settings, name)
-        except UserError as error:
-            if error.exit_code == EXIT_USAGE and override is None:
-                unknown.append(name)
-            return False
-        return True
-
-    return assign_agents(plan, is_here, override), unknown
 
 
 def plan_checks(plan: Plan, *, root: str, runs_dir: str, bus_path: str) -> Iterator[Check]:
@@ -90,9 +71,7 @@ def _unknown_check(plan: Plan, name: str) -> Check:
     # run-all-tasks.py refuses such a plan, even where another could stand in.
     roles = {role.name for role in plan.roles.values() if name in role.agents}
     tasks = [t for t in plan.tasks.values() if t.agent == name or t.role in roles]
-    is_planned = name in PLANNED_TYPES
-    why = "not supported in this version" if is_planned else "neither a type nor in config.yaml"
-    text = f"{_place(plan, tasks[0])} asks for {name}, which is {why}"
+    text = f"{_place(plan, tasks[0])} asks for {name}, which is neither a type nor in config.yaml"
     cure = "take another agent, define it in config.yaml, or use --agent for every task"
     return Check("plan agents", FAIL, text, cure)
 
@@ -110,10 +89,11 @@ def _missing_check(plan: Plan, missing: Missing, settings: config.Config) -> Che
 
 def _install(settings: config.Config, name: str) -> str:
     try:
-        install: str = agents.load(str(settings.entry(name).get("type") or name)).INSTALL
+        options = settings.entry(name)
+        backend = agents.load(str(options.get("type") or name))
     except UserError:
         return f"put {name} into config.yaml, or correct the name"
-    return install
+    return agents.install_hint(backend, options)
 
 
 def _faulty_checks(

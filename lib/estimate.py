@@ -100,7 +100,7 @@ def _play(
     stage_open = [0] * len(plan.stages)
     for task_id in expected:
         stage_open[links.stage_of[task_id]] += 1
-    ready: list[tuple[int, str]] = []
+    ready: list[tuple[float, int, str]] = []  # what waits for a time is behind what does not
     behind: list[list[str]] = [[] for _ in plan.stages]  # by the stage that they wait for
     order = {task_id: number for number, task_id in enumerate(plan.tasks)}
 
@@ -111,7 +111,7 @@ def _play(
         if gate >= 0:
             behind[gate].append(task_id)
         elif not open_needs[task_id]:
-            heapq.heappush(ready, (order[task_id], task_id))
+            heapq.heappush(ready, (waiting[task_id], order[task_id], task_id))
 
     for task_id in waiting:
         release(task_id)
@@ -120,7 +120,7 @@ def _play(
     heapq.heapify(under_way)
     while ready or under_way:
         while ready and len(under_way) < width:
-            _, task_id = heapq.heappop(ready)
+            task_id = heapq.heappop(ready)[-1]
             begin = max(clock, waiting[task_id])
             heapq.heappush(under_way, (begin + expected[task_id], task_id))
         clock, task_id = heapq.heappop(under_way)

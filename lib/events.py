@@ -16,11 +16,14 @@ PLAN_STARTED, PLAN_ENDED, STAGE_ENDED = "plan-started", "plan-ended", "stage-end
 DETACHED, SUMMARY = "detached", "summary"
 DECISION, NOTE, WARNING = "decision", "note", "warning"
 CLOSING = "closing"  # nothing new starts: a failure, an interrupt
+QUOTA_CLOSED, QUOTA_OPENED = "quota-closed", "quota-opened"
+QUOTA_WAITING = "quota-waiting"  # nothing else is left to do
 # How a task goes.
 STARTED, SUCCEEDED, FAILED, RETRIED = "started", "succeeded", "failed", "retried"
 TAKEN_OVER, STOPPED, VERIFYING, FALLBACK = "taken-over", "stopped", "verifying", "fallback"
 KINDS = (
     PLAN_STARTED, PLAN_ENDED, STAGE_ENDED, DETACHED, SUMMARY, DECISION, NOTE, WARNING, CLOSING,
+    QUOTA_CLOSED, QUOTA_OPENED, QUOTA_WAITING,
     STARTED, SUCCEEDED, FAILED, RETRIED, TAKEN_OVER, STOPPED, VERIFYING, FALLBACK,
 )  # fmt: skip
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 
-from lib import estimate, ids, redact, state, waits, why
+from lib import estimate, ids, redact, state, usage, waits, why
 from lib.activity import Activity, Watcher
 from lib.printer import Line
 from lib.situation import Situation
@@ -45,9 +46,8 @@ class Frame:
         shown = _at_most(problems, most_problems)
         running = [_Row(situation, *item, self._watcher) for item in seen]
         shown += _at_most(_table(running, columns - 1), room - 1 - len(shown))
-        return [*shown, (self._bar(situation, scope, len(active), columns - 1), "")][
-            : max(0, rows - 1)
-        ]
+        bar = self._bar(situation, scope, seen, columns - 1)
+        return [*shown, (bar, "")][: max(0, rows - 1)]
 
     def _problems(
         self,
@@ -60,6 +60,7 @@ class Frame:
             (f"nothing new starts: {redact.one_line(hold)}", "yellow") for hold in holds if hold
         ]
         waiting: list[Line] = []
+        closed: dict[str, list[str]] = {}  # why -> who waits so
         now = time.time()
         explainer: why.Explainer | None = None
         for task_id in scope:
@@ -68,25 +69,41 @@ class Frame:
                 continue
             if entry.state == state.FAILED:
                 found.append((f"{task_id} failed: {redact.one_line(entry.why)}", "red"))
+            elif entry.state == state.WAITING:
+                closed.setdefault(entry.why, []).append(task_id)
             elif waits.seconds_to_wait(entry, now):
                 explainer = explainer or why.Explainer(situation, self._watcher)
                 waiting.append((f"{task_id} {explainer.sentence(task_id)}", "yellow"))
+        for names in closed.values():  # dozens may wait for one quota: a line for all of them
+            explainer = explainer or why.Explainer(situation, self._watcher)
+            more = f" and {len(names) - 1} more:" if len(names) > 1 else ""
+            waiting.append((f"{names[0]}{more} {explainer.sentence(names[0])}", "yellow"))
         for name, _, activity in seen:
             if activity.is_silent and not activity.has_ended:
                 found.append((f"{name} has been {why.silence(activity)}", "yellow"))
         return found + ([] if holds[0] else waiting)
 
-    def _bar(self, situation: Situation, scope: list[str], active: int, columns: int) -> str:
+    def _bar(
+        self,
+        situation: Situation,
+        scope: list[str],
+        seen: list[tuple[str, Attempt, Activity]],
+        columns: int,
+    ) -> str:
         counts = _count(situation, scope)
         total, done = len(scope), counts.get(state.DONE, 0)
         failed, blocked = counts.get(state.FAILED, 0), counts.get(state.BLOCKED, 0)
-        parts = [f"{done}/{total} done", f"{active} running"]
+        waiting = counts.get(state.WAITING, 0)
+        parts = [f"{done}/{total} done", f"{len(seen)} running"]
+        parts += [f"{waiting} waiting"] if waiting else []
         parts += [f"{failed} failed"] if failed else []
         parts += [f"{blocked} blocked"] if blocked else []
         left = self._time_left(situation)
         parts += [f"{left} left"] if left else []
         began = _began(situation)
         parts += [f"{age(time.time() - began)} so far"] if began else []
+        spent = _spent(situation, scope, seen)
+        parts += [spent] if spent else []
         text = ", ".join(parts)
         if columns < MIN_WIDTHS["bar"]:
             return text
@@ -226,8 +243,26 @@ def usage_cell(now: Activity) -> str:
     if now.input_tokens is not None or now.output_tokens is not None:
         parts.append(f"{amount(now.input_tokens or 0)}/{amount(now.output_tokens or 0)}")
     if now.cost_usd is not None:
-        parts.append(f"${now.cost_usd:.2f}")
+        parts.append(f"{usage.ESTIMATED if now.is_estimated else ''}${now.cost_usd:.2f}")
     return " ".join(parts)
+
+
+def _spent(
+    situation: Situation, scope: list[str], seen: list[tuple[str, Attempt, Activity]]
+) -> str:
+    """What the tasks of this start have cost so far, `+?` where some of it is unknown; "" for nothing."""
+    live = {str(attempt.get("run")): now for _, attempt, now in seen}
+    records: list[Mapping[str, object]] = []
+    for task_id in scope:
+        entry = situation.tasks.get(task_id)
+        for attempt in entry.attempts if entry else []:
+            now = live.get(str(attempt.get("run")))
+            records.append(now.run.record if now else attempt)
+    total = usage.Usage(records)
+    if not total.cost_usd:
+        return ""
+    more = usage.AND_MORE if total.without_cost else ""
+    return f"{usage.ESTIMATED if total.is_estimated else ''}${total.cost_usd:.2f}{more} spent"
 
 
 def age(seconds: float) -> str:

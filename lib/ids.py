@@ -93,6 +93,18 @@ def message_id(nanoseconds: int) -> str:
     )
 
 
+def session_id() -> str:
+    """A new random UUID, by which an agent's session can be named before it begins.
+
+    Source: RFC 9562, version 4.
+    """
+    octets = bytearray(os.urandom(16))
+    octets[6] = octets[6] & 0x0F | 0x40
+    octets[8] = octets[8] & 0x3F | 0x80
+    digits = octets.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
 def run_name(seconds: float, pid: int, task: str = "") -> str:
     """`run_YYYYMMDD-HHMMSS-PID`, with `-task` behind it when one was named."""
     name = f"run_{stamp(seconds)}-{pid}"

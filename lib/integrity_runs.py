@@ -163,11 +163,11 @@ _KIND_NAMES = {int: "whole number", str: "text"}
 
 
 def _examine_code(run: runs.Run) -> Iterator[Finding]:
-    """Completed is 0, or unknown and made good by other evidence; failed always has a reason."""
+    """Completed is a code of success, or none and made good by other evidence; failed has a reason."""
     code = run.record.get("exit_code")
     if run.text("status") == runs.COMPLETED:
         recovered = code == -1 and run.record.get("recovered") is True
-        if code != 0 and not recovered:
+        if code not in runs.success_codes(run) and not recovered:
             yield _wrong(run, runs.RECORD, f"completed with exit code {code}")
     elif not run.text("error_summary"):
         yield _wrong(run, runs.RECORD, f"failed with exit code {code}, and no reason is given")

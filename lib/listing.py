@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from lib import files, ids, paths, redact, runs, tasks
+from lib import config, files, ids, paths, redact, runs, tasks, usage
 from lib.errors import UserError
 
 TYPE_CHECKING = False
@@ -257,17 +257,21 @@ def clock(nanoseconds: int) -> str:
 
 
 def tokens(run: runs.Run) -> str:
-    """`input/output` tokens, or `-`."""
-    if "input_tokens" not in run.record and "output_tokens" not in run.record:
-        return "-"
-    return f"{run.number('input_tokens')}/{run.number('output_tokens')}"
+    """`input/output` tokens, `?` for one that is not known, or `-`."""
+    return usage.Usage([run.record]).tokens()
 
 
 def cost(run: runs.Run) -> str:
-    """`$0.0123`, or `-`."""
-    value = run.record.get("cost_usd")
-    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
-    return f"${value:.4f}" if known else "-"
+    """`$0.0123`, `~$0.0123` where it was estimated, or `-`."""
+    return usage.Usage([run.record]).cost()
+
+
+def know_tokens(rows: Sequence[Row]) -> None:
+    """Have the tokens of the configurations redacted with which these runs were started."""
+    config.know_tokens()
+    for path in dict.fromkeys(row.run.text("config") for row in rows):
+        if path:
+            config.know_tokens(path)
 
 
 def as_dict(row: Row) -> dict[str, object]:

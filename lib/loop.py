@@ -16,24 +16,26 @@ import time
 from collections.abc import Callable
 
 from lib import (
-    agents,
     bus,
     children,
     faults,
     files,
     ids,
-    loop_policy,
     loop_record,
     procs,
     propagation,
+    quota,
     redact,
+    retries,
     runner,
     runs,
+    sessions,
     supervisor,
     task_preamble,
     tasks,
     wakeup,
 )
+from lib.agents import base
 from lib.children import Family
 from lib.config import Config
 from lib.errors import (
@@ -337,6 +339,7 @@ class Loop:
             parent=settings.parent,
             previous=previous.run_id if previous else "",
             bus=task.bus,
+            config=self.config.path,
             timeout=settings.run_timeout,
             idle_timeout=settings.idle_timeout,
             model=settings.model,
@@ -401,7 +404,7 @@ class Loop:
         attempt["result"] = "done" if is_good else "failed"
         if not is_good:
             attempt["why"] = redact.one_line(now.reason or "failed")
-        if not is_good and run.text("error_class") == loop_policy.QUOTA:
+        if not is_good and run.text("error_class") == quota.ERROR_CLASS:
             attempt["result"] = "quota"
         self._save()
         faults.point("loop-settled")
@@ -422,15 +425,17 @@ class Loop:
             why = f"{run.run_id} was {now.reason or 'stopped'}; start run-task again to go on"
             raise Ended(loop_record.STOPPED, EXIT_INTERRUPTED, why)
         error_class = "" if is_good else run.text("error_class")
-        if loop_policy.is_futile(error_class) and not is_past:
+        if retries.is_futile(error_class) and not is_past:
             raise Ended(loop_record.FAILED, EXIT_FAILED, now.reason)
-        self._new_session = error_class == loop_policy.NO_SESSION
-        self._overloads = self._overloads + 1 if error_class == loop_policy.OVERLOAD else 0
-        delay = self.settings.restart_delay
-        self._pause_seconds = loop_policy.pause_seconds(self._overloads, delay)
-        if error_class == loop_policy.QUOTA:
+        self._new_session = error_class == "no-session"
+        self._overloads = self._overloads + 1 if error_class == retries.OVERLOAD else 0
+        self._pause_seconds = self.settings.restart_delay
+        if self._overloads:
+            back_off = retries.pause_seconds(retries.OVERLOAD, self._overloads)
+            self._pause_seconds = max(self._pause_seconds, back_off)
+        if error_class == quota.ERROR_CLASS:
             reset = (run.time_ns("reset_time") or 0) / ids.NANOSECONDS
-            self._quota_until = loop_policy.quota_until(reset, time.time())
+            self._quota_until = quota.next_try(reset, time.time())
         elif not is_good:
             number, code = self._count(), run.text("exit_code")
             where = f"(exit {code}, {run.run_id})"
@@ -552,7 +557,7 @@ class Loop:
         return watch is not None and any(fd == watch.fd for fd, _ in ready)
 
     def _on_signal(self, number: int) -> None:
-        name = supervisor.SIGNAL_NAMES.get(number, str(number))
+        name = procs.SIGNAL_NAMES.get(number, str(number))
         code = EXIT_SIGNAL + number
         why = f"stopped by {name}; start run-task again to go on"
         self._ask(Ended(loop_record.STOPPED, code, why, stop_runs=True))
@@ -618,11 +623,13 @@ def go_on_with_session(request: runner.Request, earlier: runs.Run) -> bool:
 
     Where the agent has no sessions, or it was another agent's run, a new one is begun.
     """
-    session_id = earlier.text("session_id")
-    if not session_id or earlier.text("agent") != request.type:
+    session_id = base.as_session_id(earlier.record.get("session_id"))
+    if session_id is None:
         return False
-    backend = agents.load(request.type)
-    if not (getattr(backend, "CHOOSES_SESSION", False) or request.type == "codex"):
+    try:
+        sessions.check(earlier, request.agent, request.type, request.options, request.cwd)
+        totals = sessions.totals_of(os.path.dirname(earlier.path), earlier)
+    except UserError:
         return False
-    request.session_id, request.resume = session_id, True
+    request.session_id, request.resume, request.totals_before = session_id, True, totals
     return True

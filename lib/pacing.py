@@ -17,14 +17,16 @@ HOLD_SECONDS = 3600.0  # after which a plan that can start nothing, and runs not
 
 
 class Agents:
-    """The agents of a plan by name, each looked up once, and when the next of its kind may start."""
+    """The agents of a plan by name: what each is, when the next may start, whose quota it uses."""
 
     def __init__(self, config: Config, interval_seconds: float) -> None:
         self._config = config
+        self.config_path = config.path
         self._interval = interval_seconds
         self._known: dict[str, tuple[str, dict[str, object], str | None]] = {}
         self._paced: dict[str, str] = {}  # name -> type of one that is paced, else ""
         self._next_start: dict[str, float] = {}  # by type; monotonic
+        self._providers: dict[str, str] = {}
 
     def resolve(self, name: str) -> tuple[str, dict[str, object], str | None]:
         """(type, settings, executable); UserError as of runner.resolve_agent."""
@@ -63,6 +65,42 @@ class Agents:
                 return ""
             self._paced[name] = kind if is_paced else ""
         return self._paced[name]
+
+    def provider(self, name: str) -> str:
+        """Whose quota it uses up: its type; of a type with several logins the agent with that one.
+
+        That is the first of them in the configuration.  What has no login that
+        we know of shares nothing: there it is the name.
+        """
+        if name not in self._providers:
+            self._providers[name] = self._find_provider(name)
+        return self._providers[name]
+
+    def _find_provider(self, name: str) -> str:
+        own = self._login(name)
+        if own is None:
+            return name
+        logins = {other: self._login(other) for other in self._config.agents}
+        alike = [other for other, login in logins.items() if login == own]
+        others = [login for login in logins.values() if login and login[0] == own[0]]
+        has_rivals = any(login != own for login in [*others, self._login(own[0])])
+        return (alike[0] if alike else name) if has_rivals else own[0]
+
+    def _login(self, name: str) -> tuple[str, list[object]] | None:
+        """All that tells one login of a type from another; None for an agent without one."""
+        options = self._config.entry(name)
+        kind = str(options.get("type") or name)
+        try:
+            backend = agents.load(kind)
+        except UserError:
+            return None
+        if not backend.TOKEN_VARIABLES:  # a program that only the configuration knows
+            return None
+        variables = options.get("env")
+        set_here = variables if isinstance(variables, dict) else {}
+        names = (*backend.TOKEN_VARIABLES, getattr(backend, "HOME_VARIABLE", ""))
+        own = [options.get("token"), options.get("base_url"), *map(set_here.get, names)]
+        return kind, own
 
 
 class Hold:

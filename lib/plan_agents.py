@@ -1,6 +1,6 @@
 """Which agents do which task: roles, fallbacks, alternation and review quorums.
 
-Pure: whether an agent can run here is asked of the caller, once for each name.
+Pure: what an agent lacks here is asked of the caller, once for each name.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from lib.plan_records import Plan, Role, Task
 
+NOT_INSTALLED = "is not installed"
 _MOST_NAMED = 5  # tasks that a sentence names before it only counts
 
 
@@ -37,19 +38,17 @@ class Assignments:
 
 
 def assign_agents(
-    plan: Plan, available: Callable[[str], bool], override: str | None = None
+    plan: Plan, lack_of: Callable[[str], str], override: str | None = None
 ) -> Assignments:
-    """Give every task its agents; `override` replaces them all."""
-    known: dict[str, bool] = {}
+    """Give every task its agents; `override` replaces them all.
 
-    def here(agent: str) -> bool:
-        if agent not in known:
-            known[agent] = available(agent)
-        return known[agent]
-
+    `lack_of` says why an agent cannot work here, as the rest of a sentence that
+    begins with its name: `is not installed`; "" for one that can.
+    """
+    known = _Lacks(lack_of)
     result = Assignments(agents=dict.fromkeys(plan.tasks, ()))
     if override is not None:
-        _assign_override(plan, result, override, here(override))
+        _assign_override(plan, result, override, known[override])
         return result
     by_role: dict[str, list[Task]] = {}
     by_agent: dict[str, list[Task]] = {}
@@ -59,24 +58,36 @@ def assign_agents(
         elif task.role is not None:
             by_role.setdefault(task.role, []).append(task)
     for agent, tasks in by_agent.items():
-        if here(agent):
-            result.agents.update({task.id: (agent,) for task in tasks})
+        if known[agent]:
+            result.missing.append(_missing((agent,), tasks, f"{agent} {known[agent]}"))
         else:
-            result.missing.append(_missing((agent,), tasks, f"{agent} is not installed"))
+            result.agents.update({task.id: (agent,) for task in tasks})
     for name, tasks in by_role.items():
         role = plan.roles[name]
-        present = tuple(agent for agent in role.agents if here(agent))
+        lacks = {agent: known[agent] for agent in role.agents}
         if role.quorum:
-            _assign_quorum(result, role, present, tasks)
+            _assign_quorum(result, role, lacks, tasks)
         else:
-            _assign_role(result, role, present, tasks)
+            _assign_role(result, role, lacks, tasks)
     return result
 
 
-def _assign_override(plan: Plan, result: Assignments, agent: str, is_here: bool) -> None:
+class _Lacks(dict[str, str]):
+    """What agents lack, by name; each is asked of once."""
+
+    def __init__(self, lack_of: Callable[[str], str]) -> None:
+        super().__init__()
+        self._lack_of = lack_of
+
+    def __missing__(self, agent: str) -> str:
+        self[agent] = self._lack_of(agent)
+        return self[agent]
+
+
+def _assign_override(plan: Plan, result: Assignments, agent: str, lack: str) -> None:
     tasks = list(plan.tasks.values())
-    if not is_here:
-        result.missing.append(_missing((agent,), tasks, f"{agent} is not installed"))
+    if lack:
+        result.missing.append(_missing((agent,), tasks, f"{agent} {lack}"))
         return
     judged: dict[str, int] = {}
     for task in tasks:
@@ -91,14 +102,10 @@ def _assign_override(plan: Plan, result: Assignments, agent: str, is_here: bool)
         )
 
 
-def _assign_role(
-    result: Assignments, role: Role, present: tuple[str, ...], tasks: list[Task]
-) -> None:
-    absent = tuple(agent for agent in role.agents if agent not in present)
+def _assign_role(result: Assignments, role: Role, lacks: dict[str, str], tasks: list[Task]) -> None:
+    present, absent = _present(lacks), _absent(lacks)
     if not present:
-        why = (
-            f"role {role.name} needs {_one_of(role.agents)}, and {_none_of(role.agents)} installed"
-        )
+        why = f"role {role.name} needs {_one_of(role.agents)}, and {_none_is_here(lacks)}"
         result.missing.append(_missing(absent, tasks, why))
         return
     for number, task in enumerate(tasks):
@@ -109,25 +116,27 @@ def _assign_role(
         skipped = absent if role.alternate else role.agents[: role.agents.index(present[0])]
         taking = present if role.alternate else present[:1]
         result.decisions.append(
-            f"{_are_not_installed(skipped)}: {_tasks(len(tasks))} of role {role.name} "
+            f"{_are_missing(skipped, lacks)}: {_tasks(len(tasks))} of role {role.name} "
             f"{'goes' if len(tasks) == 1 else 'go'} to {_and(taking)}"
         )
 
 
 def _assign_quorum(
-    result: Assignments, role: Role, present: tuple[str, ...], tasks: list[Task]
+    result: Assignments, role: Role, lacks: dict[str, str], tasks: list[Task]
 ) -> None:
-    absent = tuple(agent for agent in role.agents if agent not in present)
+    present, absent = _present(lacks), _absent(lacks)
     if len(present) < role.quorum:
-        has = f"only {_and(present)} {_is(present)}" if present else _none_of(role.agents)
         wanted = f"{role.quorum} of {', '.join(role.agents)}"
-        why = f"role {role.name} needs {wanted}, and {has} installed"
+        has = _none_is_here(lacks)
+        if present and all(lacks[agent] == NOT_INSTALLED for agent in absent):
+            has = f"only {_and(present)} {_is(present)} installed"
+        why = f"role {role.name} needs {wanted}, and {has}"
         result.missing.append(_missing(absent, tasks, why))
         return
     result.agents.update({task.id: present for task in tasks})
     if absent:
         result.decisions.append(
-            f"{_are_not_installed(absent)}: {_tasks(len(tasks))} of role {role.name} "
+            f"{_are_missing(absent, lacks)}: {_tasks(len(tasks))} of role {role.name} "
             f"{'is' if len(tasks) == 1 else 'are'} judged by {_and(present)}"
         )
 
@@ -150,13 +159,31 @@ def _one_of(names: tuple[str, ...]) -> str:
     return f"one of {', '.join(names)}" if len(names) > 1 else names[0]
 
 
-def _none_of(names: tuple[str, ...]) -> str:
-    return "none of them is" if len(names) > 1 else "it is not"
+def _none_is_here(lacks: dict[str, str]) -> str:
+    absent = _absent(lacks)
+    if any(lacks[agent] != NOT_INSTALLED for agent in absent):
+        return ", ".join(_lacking(absent, lacks))
+    return f"{'none of them is' if len(lacks) > 1 else 'it is not'} installed"
 
 
 def _is(names: tuple[str, ...]) -> str:
     return "are" if len(names) > 1 else "is"
 
 
-def _are_not_installed(agents: tuple[str, ...]) -> str:
-    return f"{_and(agents)} {_is(agents)} not installed"
+def _present(lacks: dict[str, str]) -> tuple[str, ...]:
+    return tuple(agent for agent, lack in lacks.items() if not lack)
+
+
+def _absent(lacks: dict[str, str]) -> tuple[str, ...]:
+    return tuple(agent for agent, lack in lacks.items() if lack)
+
+
+def _are_missing(agents: tuple[str, ...], lacks: dict[str, str]) -> str:
+    """`codex and gemini are not installed and xai has no key (set XAI_API_KEY)`."""
+    return " and ".join(_lacking(agents, lacks))
+
+
+def _lacking(agents: tuple[str, ...], lacks: dict[str, str]) -> list[str]:
+    gone = tuple(agent for agent in agents if lacks[agent] == NOT_INSTALLED)
+    parts = [f"{_and(gone)} {_is(gone)} not installed"] if gone else []
+    return parts + [f"{name} {lacks[name]}" for name in agents if name not in gone]

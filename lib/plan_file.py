@@ -65,7 +65,7 @@ def load_plan(path: str) -> Plan:
     except UserError as error:  # says file and line itself
         raise PlanError([shown(str(error))]) from None
     if content is None:
-        raise _one_fault(path, 1, "the plan is empty; write one, or begin with --init")
+        raise _one_fault(path, 1, "the plan is empty; begin one: ./run-all-tasks.py --init FILE")
     faults = Faults(path, lines)
     plan = _Reader(path, faults).plan(content, hashlib.sha256(data).hexdigest())
     found = faults.texts()
@@ -79,7 +79,7 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
-        what = "no such plan; correct the path, or begin one with --init"
+        what = "no such plan; correct the path, or begin one: ./run-all-tasks.py --init FILE"
     except IsADirectoryError:
         what = "the plan is a folder; name the file in it"
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

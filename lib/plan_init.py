@@ -70,7 +70,7 @@ stages:
           Read the answer of the task that you depend on, and describe in five sentences what
           this folder is for. Change nothing.
         exclusive: checkout     # tasks with the same name here never run at the same time
-        loop: false             # true: start the agent again until it makes the file DONE
+        loop: false             # kept for later; true is refused
 
   - id: check
     title: Check it

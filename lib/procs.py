@@ -24,6 +24,25 @@ SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGPIPE, SIGTERM, SIGXFSZ = 1, 2, 3, 9, 13, 15
 SIGUSR1, SIGUSR2, SIGCHLD, SIGCONT = (
     (10, 12, 17, 18) if sys.platform == "linux" else (30, 31, 20, 19)
 )
+# Of signals that end a process; those that have one number everywhere, and two that do not.
+SIGNAL_NAMES = {
+    SIGHUP: "SIGHUP",
+    SIGINT: "SIGINT",
+    SIGQUIT: "SIGQUIT",
+    4: "SIGILL",
+    5: "SIGTRAP",
+    6: "SIGABRT",
+    7 if sys.platform == "linux" else 10: "SIGBUS",
+    8: "SIGFPE",
+    SIGKILL: "SIGKILL",
+    11: "SIGSEGV",
+    SIGPIPE: "SIGPIPE",
+    14: "SIGALRM",
+    SIGTERM: "SIGTERM",
+    24: "SIGXCPU",
+    SIGXFSZ: "SIGXFSZ",
+    31 if sys.platform == "linux" else 12: "SIGSYS",
+}
 # What a guard traps and Python ignores must be at its default in a new
 # process: a shell cannot trap what was ignored when it started (POSIX, trap).
 RESET_SIGNALS = (

@@ -67,8 +67,40 @@ def _is_mixed(value: str) -> bool:
 def _own_tokens() -> list[str]:
     global _own
     if _own is None:
-        _own = known_tokens(os.environ)
+        _own = _with_escaped(known_tokens(os.environ))
     return _own
+
+
+def _with_escaped(tokens: list[str]) -> list[str]:
+    """The tokens, and what they are as a part of JSON, or of JSON in that; the longest first.
+
+    Not among what is known, from which more is made: it would be escaped again and again.
+    """
+    found = set(tokens)
+    for token in tokens:
+        if token.isascii() and not set(token) & _ESCAPED:
+            continue
+        for marks in ('"\\', '"\\/', '"\\<>&', '"\\/<>&'):
+            for form in ("", "04x", "04X"):
+                once = "".join([_escape(c, marks, form) for c in token])
+                found.update((once, once.replace("\\", "\\\\").replace('"', '\\"')))
+    return sorted(found, key=len, reverse=True)
+
+
+_ESCAPED = frozenset('"\\/<>&\t')
+
+
+def _escape(c: str, marks: str, form: str) -> str:
+    """The character as a JSON text has it that escapes `marks`, and in `form` what is not ASCII."""
+    if c in '"\\/':
+        return f"\\{c}" if c in marks else c
+    if c == "\t":
+        return "\\t"
+    if c not in marks and (c.isascii() or not form):
+        return c
+    units = c.encode("utf-16-be", "surrogatepass")
+    pairs = zip(units[::2], units[1::2], strict=True)
+    return "".join([f"\\u{first << 8 | second:{form or '04x'}}" for first, second in pairs])
 
 
 # -- redaction
@@ -292,6 +324,22 @@ def _is_key_line(line: str) -> bool:
     return all(c in _KEY_CHARACTERS for c in bare) or bare.startswith(("Proc-Type:", "DEK-Info:"))
 
 
+# Text that is cut before its redaction; a token has no white space in it.
+
+
+def before_gap(s: str) -> str:
+    """`s`, which was cut at its end, without the word that it ends in: maybe half a token."""
+    floor = max(0, len(s) - MAX_TOKEN)
+    gap = max(s.rfind(blank, floor) for blank in " \t\n")
+    return s[: gap + 1] if gap >= 0 else s[:floor]
+
+
+def behind_gap(s: str) -> str:
+    """`s`, which was cut at its beginning, without the word that it begins with."""
+    gaps = [at for at in (s.find(blank, 0, MAX_TOKEN) for blank in "\n \t") if at >= 0]
+    return s[min(gaps) + 1 :] if gaps else s[MAX_TOKEN:]
+
+
 # -- streams
 
 
@@ -351,10 +399,11 @@ class Stream:
         """A place in the held line, at most MAX_TOKEN from its end, that no token crosses."""
         held = self._held
         cut = len(held) - MAX_TOKEN
-        spans = [m.span() for m in _token_pattern().finditer(held)]
-        spans += [m.span() for m in _assignment_pattern().finditer(held)]
+        look_from = max(0, cut - 4 * MAX_TOKEN)  # what crosses the cut begins behind that
+        spans = [m.span() for m in _token_pattern().finditer(held, look_from)]
+        spans += [m.span() for m in _assignment_pattern().finditer(held, look_from)]
         for token in _own_tokens() if self._tokens is None else self._tokens:
-            at = held.find(token)
+            at = held.find(token, look_from)
             while at >= 0:
                 spans.append((at, at + len(token)))
                 at = held.find(token, at + len(token))

@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 
-from lib import blockers, redact, state
+from lib import blockers, redact, state, usage
 from lib.plan import Plan, critical_path, waves
 from lib.settings import Settings
 from lib.situation import Situation
 from lib.state import Attempt, TaskState
 from lib.textual import duration, table
 
-_COUNTED = (state.DONE, state.FAILED, state.BLOCKED, state.PENDING, state.RUNNING)
+_COUNTED = (
+    state.DONE,
+    state.FAILED,
+    state.BLOCKED,
+    state.WAITING,
+    state.PENDING,
+    state.RUNNING,
+)
 
 
 def schedule(
@@ -43,11 +50,15 @@ def schedule(
     widest = max(map(len, by_wave), default=0)
     lines += [
         "",
-        f"{len(plan.tasks)} tasks in {len(by_wave)} waves, "
+        f"{_count(len(plan.tasks), 'task')} in {_count(len(by_wave), 'wave')}, "
         f"the widest has {widest}; at most {max_parallel} at once",
-        f"critical path ({len(path)} tasks): {' -> '.join(path)}",
+        f"critical path ({_count(len(path), 'task')}): {' -> '.join(path)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def schedule_fields(
@@ -110,10 +121,10 @@ class Summary:
                 [
                     task_id,
                     _who(entry),
-                    str(len(entry.attempts) or "-"),
+                    str(entry.tries() or "-"),
                     duration(used.seconds) if entry.attempts else "-",
-                    used.tokens_text,
-                    used.cost_text or "-",
+                    used.usage.tokens(),
+                    used.usage.cost(),
                     _result(entry),
                 ]
             )
@@ -137,7 +148,7 @@ class Summary:
         return (
             f"{', '.join(f'{count} {name}' for name, count in counts.items() if count)}; "
             f"agents worked {duration(used.seconds)}, "
-            f"{(used.into or 0) + (used.out or 0)} tokens, cost {used.cost_text or 'unknown'}"
+            f"{used.usage.total_sentence()}, {used.usage.cost_sentence()}"
         )
 
     def fields(self) -> dict[str, object]:
@@ -148,7 +159,7 @@ class Summary:
                 "state": entry.state,
                 "why": entry.why,
                 "agents": _doers(entry),
-                "attempts": len(entry.attempts),
+                "attempts": entry.tries(),
                 **_Use(entry.attempts).fields(),
             }
             for task_id, entry in self._entries.items()
@@ -160,39 +171,15 @@ class Summary:
 
 
 class _Use:
-    """What attempts took together; None for what none of them tells."""
+    """What attempts took together."""
 
     def __init__(self, attempts: Sequence[Attempt]) -> None:
-        self.seconds = _sum(attempts, "seconds") or 0.0
-        self.into = _whole(_sum(attempts, "input_tokens"))
-        self.out = _whole(_sum(attempts, "output_tokens"))
-        self.cost = _sum(attempts, "cost_usd")
-
-    @property
-    def tokens_text(self) -> str:
-        return f"{self.into or 0}/{self.out}" if self.out is not None else "-"
-
-    @property
-    def cost_text(self) -> str:
-        return f"${self.cost:.4f}" if self.cost is not None else ""
+        times = [item.get("seconds") for item in attempts]
+        self.seconds = sum(time for time in times if isinstance(time, int | float))
+        self.usage = usage.Usage(attempts)
 
     def fields(self) -> dict[str, object]:
-        return {
-            "seconds": round(self.seconds, 3),
-            "input_tokens": self.into,
-            "output_tokens": self.out,
-            "cost_usd": round(self.cost, 6) if self.cost is not None else None,
-        }
-
-
-def _sum(attempts: Sequence[Attempt], key: str) -> float | None:
-    values = [item.get(key) for item in attempts]
-    known = [value for value in values if isinstance(value, int | float)]
-    return sum(known) if known else None
-
-
-def _whole(number: float | None) -> int | None:
-    return None if number is None else int(number)
+        return {"seconds": round(self.seconds, 3), **self.usage.fields()}
 
 
 def _doers(entry: TaskState) -> list[str]:
@@ -203,16 +190,30 @@ def _doers(entry: TaskState) -> list[str]:
 
 
 def _who(entry: TaskState) -> str:
-    """Who did the task, and after whom: `claude (after codex)`; `a+b` for a review."""
+    """Who did the task, and after whom: `claude (after codex)`; `a+b` for a review.
+
+    `claude (for codex)` where the other one was not even tried: its provider was closed.
+    """
     doers = _doers(entry)
     tried = dict.fromkeys(str(item.get("agent")) for item in entry.attempts)
     before = [name for name in tried if name not in doers]
-    return ("+".join(doers) or "-") + (f" (after {', '.join(before)})" if before else "")
+    spared = dict.fromkeys(str(item.get("instead_of") or "") for item in entry.attempts)
+    closed = [name for name in spared if name and name not in tried]
+    notes = [f"after {', '.join(before)}"] if before else []
+    notes += [f"for {', '.join(closed)}"] if closed else []
+    return ("+".join(doers) or "-") + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def _result(entry: TaskState) -> str:
     if entry.state == state.DONE:
         note = entry.attempts[-1].get("note") if entry.attempts else ""
         return f"done, {note}" if note else "done"
-    name = "not run" if entry.state == state.PENDING and not entry.attempts else entry.state
-    return f"{name}: {entry.why}" if entry.why else name
+    if entry.state == state.WAITING:
+        return entry.why or entry.state
+    name, why = entry.state, entry.why
+    if name == state.PENDING and not entry.attempts:
+        name, why = "not run", why.removeprefix("not started: ")
+    elif name == state.PENDING and why.startswith("tried again after: "):
+        name, _, why = why.partition(" after: ")
+        name = f"not done, {name} by the next start"
+    return f"{name}: {why}" if why else name

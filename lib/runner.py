@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import time
 
-from lib import agents, faults, files, ids, paths, procs, redact, runs, supervisor
+from lib import agents, faults, files, guard, ids, notices, paths, procs, redact, runs, supervisor
 from lib.agents import base
 from lib.errors import EXIT_NOT_FOUND, UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import ModuleType
 
     from lib.config import Config
@@ -24,37 +24,9 @@ if TYPE_CHECKING:
 FIRST_CHOICES = ("codex", "claude", "gemini")  # without a config, the first found on PATH
 MAX_PROMPT_BYTES = 64 << 20
 DEFAULT_FREE_MB = 500
-GUARD_DESCRIPTORS = 5  # stdin, stdout, stderr, 3: the pid comes out, 4: the word comes in
-
-# What stands between supervisor and agent.  It leads the session, so the
-# group has a leader as long as the agent lives; its traps are reset in the
-# agent (POSIX: caught signals, unlike ignored ones, return to the default).
-# The process that will be the agent tells its pid (on 3) and waits for a word
-# (on 4) before it becomes that: the supervisor gives it once the pid is on
-# disk.  When that was killed before, nobody can give it any more, so that a run
-# without a pid in its record has no agent, and will never have one.  The exit
-# code is one write of the shell itself into a file that has its room already,
-# for a full disk; its line feed tells that it is whole.  (A rename takes a
-# process of its own, mv, and as long as the rest of the guard.)
-# $0 = run folder, $1 = working folder, then the agent's command line.
-_GUARD = r"""trap : HUP INT QUIT TERM USR1 USR2
-{agent}
-code=$?
-[ -e "$0/pid.txt" ] && echo $code 1<>"$0/.exit-code"
-exit $code
-"""
-_AGENT = r"""cd "$2" || exit 126
-    unset OLDPWD
-    trap "" PIPE; echo $1 >"$0/pid.txt" && { echo $1 >&3; } 2>/dev/null &&
-        read -r go <&4 && trap - PIPE && shift 2 && exec "$@" 3>&- 4<&-
-    rm -f "$0/pid.txt"; exit 125"""
-# A shell tells its own pid, but a part of it in a process of its own tells the
-# whole one's.  Linux says it without the cost of another shell.
-GUARD = _GUARD.replace("{agent}", f"""/bin/sh -c 'set -- $$ "$@"\n    {_AGENT}' "$0" "$@\"""")
-GUARD_LINUX = _GUARD.replace(
-    "{agent}",
-    f"""(\n    cd -P /proc/self && set -- "${{PWD##*/}}" "$@" || exit 126\n    {_AGENT}\n)""",
-)
+_USAGE_LINES = 200  # with which a program may follow what it has refused
+VERSION_SECONDS = 5.0
+FIRST_STDERR = "agent-stderr-1.txt"  # of a start that was followed by another one
 
 
 class Request:
@@ -64,6 +36,7 @@ class Request:
         "agent",
         "attempt",
         "bus",
+        "config",
         "cwd",
         "env",
         "executable",
@@ -82,6 +55,8 @@ class Request:
         "task_folder",
         "timeout",
         "token",
+        "token_variables",
+        "totals_before",
         "type",
     )
 
@@ -98,16 +73,21 @@ class Request:
         self.parent = str(values.get("parent") or "")
         self.previous = str(values.get("previous") or "")
         self.bus = str(values.get("bus") or "")
+        self.config = str(values.get("config") or "")  # the file with its settings, and prices
         self.timeout = _seconds(values.get("timeout"))  # 0 = none
         self.idle_timeout = _seconds(values.get("idle_timeout"))
         self.model = _text(values.get("model"))
         self.session_id = _text(values.get("session_id"))
         self.resume = values.get("resume") is True
+        totals = values.get("totals_before")  # what its session had used until then
+        self.totals_before = totals if isinstance(totals, dict) else None
         self.env = {str(k): str(v) for k, v in _mapping(values.get("env")).items()}
         self.keep_background = values.get("keep_background") is True
         self.attempt = str(values.get("attempt") or "")  # "2": which try of its task this is
         self.final = values.get("final", True) is True  # False: if it fails, it is tried again
         self.token = str(values.get("token") or "")  # repeats what the plan's state noted
+        # Of all agents, as the process that read the configuration knows them.
+        self.token_variables = _names(values.get("token_variables")) or agents.all_token_variables()
 
     def as_dict(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -119,6 +99,10 @@ def _text(value: object) -> str | None:
 
 def _bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else b""
+
+
+def _names(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
 
 
 def _seconds(value: object) -> float:
@@ -151,12 +135,13 @@ def _path() -> str:
 def resolve_agent(config: Config, name: str) -> tuple[str, dict[str, object], str | None]:
     """(type, settings, executable) of an agent by name.
 
-    UserError with code 2 for an unknown name, 127 for a program that is not
-    on PATH (the text names how to install it).
+    UserError with code 2 for an unknown name or a token file without a token,
+    127 for a program that is not on PATH (the text names how to install it).
     """
     options = config.entry(name)
     type_name = str(options.get("type") or name)
     backend = agents.load(type_name)
+    config.check_token(name)
     program = agents.executable_name(backend, options)
     if options.get("executable"):
         program = os.path.expanduser(str(options["executable"]))
@@ -165,18 +150,21 @@ def resolve_agent(config: Config, name: str) -> tuple[str, dict[str, object], st
     found = agents.find_executable(program, _path())
     if found is None:
         raise UserError(
-            f"{name}: the program {program!r} is not on PATH; install it: {backend.INSTALL}",
+            f"{name}: the program {program!r} is not on PATH; "
+            f"install it: {agents.install_hint(backend, options)}",
             EXIT_NOT_FOUND,
         )
     return type_name, options, found
 
 
-def lacks_key(type_name: str, options: dict[str, object]) -> bool:
-    """Whether an agent that is nothing but a key has none: no program, no login, no token."""
+def missing_key(type_name: str, options: dict[str, object]) -> str:
+    """The variable of the key that an agent is nothing without and has not; "" for all is well."""
     backend = agents.load(type_name)
     if backend.EXECUTABLE is not None or not backend.TOKEN_VARIABLES or type_name == "command":
-        return False
-    return not (options.get("token") or any(map(os.environ.get, backend.TOKEN_VARIABLES)))
+        return ""
+    if options.get("token") or any(map(os.environ.get, backend.TOKEN_VARIABLES)):
+        return ""
+    return str(backend.TOKEN_VARIABLES[0])
 
 
 def read_prompt(path: str) -> bytes:
@@ -234,7 +222,7 @@ def check_space(folder: str) -> None:
         )
 
 
-def launch_of(run: runs.Run, request: Request) -> base.Launch:
+def launch_of(run: runs.Run, request: Request, *, is_old: bool = False) -> base.Launch:
     """What the backend is told about this run."""
     return base.Launch(
         executable=request.executable,
@@ -244,6 +232,7 @@ def launch_of(run: runs.Run, request: Request) -> base.Launch:
         model=request.model or _text(request.options.get("model")),
         session_id=request.session_id,
         resume=request.resume,
+        is_old=is_old,
         options=request.options,
     )
 
@@ -257,17 +246,13 @@ def environment(
 ) -> dict[str, str]:
     """The agent's environment: ours, the JRUN_* contract, its own token and no other's."""
     options = request.options
-    own_tokens = (
-        backend.token_variables(options)
-        if hasattr(backend, "token_variables")
-        else backend.TOKEN_VARIABLES
-    )
+    own_tokens = _own_tokens(backend, options)
     result = dict(inherited)
     # Faults are for the process they were planned in, not for child runs; an
     # agent must not take itself for a part of the session it was started in.
     for name in ("CONDUCTOR_FAULT", "JRUN_TASK_FOLDER", *base.NESTED_SESSION_VARIABLES):
         result.pop(name, None)
-    for name in base.KNOWN_TOKEN_VARIABLES:
+    for name in request.token_variables:
         if name not in own_tokens:
             result.pop(name, None)
     for name in inherited:
@@ -298,6 +283,14 @@ def environment(
             else:
                 result[variable] = str(wanted)
     return result
+
+
+def _own_tokens(backend: ModuleType, options: Mapping[str, object]) -> Sequence[str]:
+    if hasattr(backend, "token_variables"):
+        named: Sequence[str] = backend.token_variables(options)
+        return named
+    fixed: Sequence[str] = backend.TOKEN_VARIABLES
+    return fixed
 
 
 def preamble(run: runs.Run, request: Request) -> bytes:
@@ -346,8 +339,10 @@ def new_record(run: runs.Run, request: Request) -> runs.Record:
     }
     extra = {
         "agent_name": request.agent if request.agent != request.type else "",
-        "model": request.model or "",
+        "model": request.model or request.options.get("model") or "",
         "session_id": request.session_id or "",
+        "resumed": request.resume,
+        "totals_before": request.totals_before,
         "attempt": request.attempt,
         "attempt_token": request.token,
         "will_retry": not request.final,
@@ -356,6 +351,7 @@ def new_record(run: runs.Run, request: Request) -> runs.Record:
         "idle_timeout": request.idle_timeout,
         "keep_background": request.keep_background,
         "output_kind": str(request.options.get("output") or ""),
+        "config": request.config,
         "monotonic_start": time.monotonic(),
         "supervisor_pid": os.getpid(),
         "supervisor_start": procs.own_start(),
@@ -387,14 +383,17 @@ def start(
     watch.catch_signals()
     try:
         backend = agents.load(request.type)
-        watch.reader = backend.reader(request.options)
+        _choose_session(run, request, backend)
+        _settle(run, request, backend)
+        watch.reader = backend.reader(reader_options(request))
         _note_child(run, request)
         _write_prompt(run, request, backend)
         launch = launch_of(run, request)
         command = backend.command(launch)
         variables = environment(run, request, backend, launch, inherited)
         redact.add_tokens(redact.known_tokens(_changes(variables, inherited)))
-        run.record["commandline"] = shown = redact.text(_shown_command(command, run))
+        _note_model(run, request, backend, variables)
+        run.record["commandline"] = shown = redact.text(_shown_command(command, run, request))
         runs.begin_record(run)
         _note_cwd(run, request, shown)
         faults.point("run-recorded")
@@ -403,15 +402,159 @@ def start(
         watch.prepare()
         pid = watch.take_pid()
     except (UserError, OSError) as error:
-        watch.fail(_reason(error))
+        watch.fail(_reason(error), _class_of(error))
         raise
     if pid and on_start is not None:
         try:
             on_start(pid)
         except OSError:
             pass  # the terminal is gone; the run is not
+    if _may_be_too_old(request, backend):
+        watch.start_again = lambda: _start_again(run, request, backend, inherited, watch)
     watch.let_start()
     return watch.run_to_end()
+
+
+def _choose_session(run: runs.Run, request: Request, backend: ModuleType) -> None:
+    """Name the session before it begins: so it is known, whenever the agent ends."""
+    if not request.session_id and agents.chooses_session(backend, request.options):
+        run.record["session_id"] = request.session_id = ids.session_id()
+
+
+def reader_options(request: Request) -> dict[str, object]:
+    """What the backend's reader is told."""
+    if not request.resume:
+        return request.options
+    return {**request.options, "resume": True, "totals_before": request.totals_before}
+
+
+# -- programs that are too old for their stream mode
+
+
+def _may_be_too_old(request: Request, backend: ModuleType) -> bool:
+    # One that has no such mode has no session to resume by it, either.
+    has_mode = hasattr(backend, "STREAM_OPTIONS") and not base.wants_text(request.options)
+    return has_mode and not request.resume
+
+
+def _start_again(
+    run: runs.Run,
+    request: Request,
+    backend: ModuleType,
+    inherited: Mapping[str, str],
+    watch: supervisor.Supervisor,
+) -> bool:
+    """Start the program that has ended once more, for plain text; False where it was not too old.
+
+    Killed in the midst of this, the run is one whose agent was never started, or one
+    that has failed as the first start did: what tells of that goes in the order of
+    record, pid, exit code.
+    """
+    from lib.agents import _too_old
+
+    stderr = "\n".join(notices.stderr_tail(run, _USAGE_LINES))
+    # What the user has written stays: a start without it would not be what was asked for.
+    own = {w for key in ("args", "unattended") for w in base.words(request.options, key)}
+    ours = [option for option in backend.STREAM_OPTIONS if option not in own]
+    option = _too_old.refused_option(stderr, ours)
+    if not option:
+        return False
+    before, is_moved = dict(run.record), False
+    try:
+        request.options = {**request.options, "output": "text"}
+        request.session_id = None
+        launch = launch_of(run, request, is_old=True)
+        command = backend.command(launch)
+        variables = environment(run, request, backend, launch, inherited)
+        _record_again(run, request, backend, command, variables, option)
+        faults.point("run-restarted-as-text")
+        body = f"task={request.task} run={run.run_id}: {run.text('too_old')}"
+        notices.post(run, "WARNING", body)
+        files.remove(run.file(runs.PID))
+        files.remove(run.file(runs.EXIT_CODE))
+        os.rename(run.file(runs.STDERR), run.file(FIRST_STDERR))  # it tells nothing of what follows
+        is_moved = True
+        faults.point("run-restart-cleared")
+        _spawn(run, request, command, variables, watch)
+    except (UserError, OSError) as error:
+        run.record = before
+        if is_moved:
+            os.replace(run.file(FIRST_STDERR), run.file(runs.STDERR))
+        notices.log(run, f"it could not be started again: {_reason(error)}")
+        return False
+    watch.begin_again(backend.reader(request.options))
+    watch.take_pid()
+    watch.let_start()
+    return True
+
+
+def _record_again(
+    run: runs.Run,
+    request: Request,
+    backend: ModuleType,
+    command: list[str],
+    variables: Mapping[str, str],
+    option: str,
+) -> None:
+    """Make of the record one of before its agent, with the reason why that begins again."""
+    record = run.record
+    for key in ("pid", "pgid", "agent_start", "guard_start", "session_id", "silent_since"):
+        record.pop(key, None)
+    program = request.executable or backend.EXECUTABLE
+    record["agent_version"] = version = _version(program, backend.VERSION, variables)
+    record["output_kind"] = "text"
+    record["commandline"] = shown = redact.text(_shown_command(command, run, request))
+    record["too_old"] = redact.one_line(
+        f"{request.agent} {version or 'of an unknown version'} at {program} is too old for its "
+        f"stream mode (it does not know {option}): it runs as plain text, without tokens and "
+        f"cost; update it: {backend.INSTALL}"
+    )
+    runs.write_record(run, durable=False)
+    notices.try_note(run, "CMD", shown)
+
+
+def _version(program: str, pattern: str, variables: Mapping[str, str]) -> str:
+    """What the program says to --version; "" where it does not say it soon."""
+    import re
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            [program, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=dict(variables),
+            start_new_session=True,
+            timeout=VERSION_SECONDS,
+            check=False,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
+    found = re.search(pattern, done.stdout[:4096].decode("utf-8", "replace"))
+    return redact.for_terminal(found[1]) if found else ""
+
+
+def _settle(run: runs.Run, request: Request, backend: ModuleType) -> None:
+    """Have the backend complete the options for this one run, and note what an adopter needs."""
+    if hasattr(backend, "settled"):
+        request.options = backend.settled(request.options, run)
+        if request.options.get("output"):
+            run.record["output_kind"] = str(request.options["output"])
+
+
+def _note_model(
+    run: runs.Run, request: Request, backend: ModuleType, variables: Mapping[str, str]
+) -> None:
+    """Note what tells the model of an agent whose output does not, and where its token goes."""
+    record = run.record
+    own_tokens = _own_tokens(backend, request.options)
+    if request.options.get("token") and own_tokens:
+        record["token_variable"] = own_tokens[0]  # for the cure, should that be refused
+    if hasattr(backend, "configured_model"):
+        record["agent_home"] = backend.settings_folder(variables)
+        record.setdefault("model", backend.model_argument(request.options))
+    model = redact.one_line(str(record.pop("model", "")), 100)
+    record.update({"model": model} if model else {})
 
 
 def _note_child(run: runs.Run, request: Request) -> None:
@@ -423,7 +566,7 @@ def _note_child(run: runs.Run, request: Request) -> None:
 def _write_prompt(run: runs.Run, request: Request, backend: ModuleType) -> None:
     wanted_preamble = getattr(backend, "PREAMBLE", True) and request.options.get("preamble", True)
     prompt = (preamble(run, request) if wanted_preamble else b"") + request.prompt
-    _write_new(run.file(runs.PROMPT), prompt)
+    guard.write_new(run.file(runs.PROMPT), prompt)
 
 
 def _changes(variables: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
@@ -432,24 +575,31 @@ def _changes(variables: Mapping[str, str], inherited: Mapping[str, str]) -> dict
     return {name: value for name, value in variables.items() if get(name) != value}
 
 
+def _class_of(error: UserError | OSError) -> str:
+    """A UserError is about what was asked for: starting it again would end the same way."""
+    if isinstance(error, OSError):
+        return "failed"
+    return "not-installed" if error.exit_code == EXIT_NOT_FOUND else "bad-request"
+
+
 def _reason(error: UserError | OSError) -> str:
     if isinstance(error, OSError):
         return f"could not start: {error.strerror or error}"
     return str(error)
 
 
-def _write_new(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        files.write_all(fd, data)
-    finally:
-        os.close(fd)
-
-
-def _shown_command(command: list[str], run: runs.Run) -> str:
+def _shown_command(command: list[str], run: runs.Run, request: Request) -> str:
     clean = [redact.text(word) for word in command]  # before the cut: half a token is not known
     words = [word if len(word) <= 200 else word[:200] + "…" for word in clean]
-    return f"{' '.join(words)} < {run.file(runs.PROMPT)}"
+    return f"{' '.join(words)} < {_stdin_path(run, request)}"
+
+
+def _stdin_path(run: runs.Run, request: Request) -> str:
+    """What the agent reads: its prompt, or nothing where it is given that in another way."""
+    backend = agents.load(request.type)
+    if hasattr(backend, "stdin") and not backend.stdin(launch_of(run, request)):
+        return os.devnull
+    return run.file(runs.PROMPT)
 
 
 def _note_cwd(run: runs.Run, request: Request, shown_command: str) -> None:
@@ -462,7 +612,7 @@ def _note_cwd(run: runs.Run, request: Request, shown_command: str) -> None:
         "STDOUT": run.file(runs.STDOUT),
         "STDERR": run.file(runs.STDERR),
     }
-    supervisor.note(run, pairs)
+    notices.note(run, pairs)
 
 
 def _spawn(
@@ -473,55 +623,13 @@ def _spawn(
     watch: supervisor.Supervisor,
 ) -> None:
     """Start the guard, and leave it and the ends of its pipes with the supervisor."""
-    prompt = os.open(run.file(runs.PROMPT), os.O_RDONLY | os.O_CLOEXEC)
-    append = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    stdout = os.open(run.file(runs.STDOUT), append, 0o600)
-    stderr = os.open(run.file(runs.STDERR), append, 0o600)
-    _write_new(run.file(runs.EXIT_CODE), b" " * 8)
-    watch.pipe, pid_end = os.pipe()
-    word_end, watch.word = os.pipe()
-    # dup2 onto its own number would leave close-on-exec set: move such a
-    # descriptor out of the way of the target numbers first.
-    sources = [_above_targets(fd) for fd in (prompt, stdout, stderr, pid_end, word_end)]
-    faults.point("run-before-spawn")
+    prompt = _stdin_path(run, request)
     try:
-        guard = os.posix_spawn(
-            "/bin/sh",
-            ["sh", "-c", _guard(), run.path, request.cwd, *command],
-            dict(variables),
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(sources)
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=procs.RESET_SIGNALS,
+        watch.guard, watch.pipe, watch.word = guard.start(
+            run, prompt, request.cwd, command, variables
         )
     except ValueError as error:  # a NUL in a value, a "=" in a name
         raise UserError(
             f"the command or environment of agent {request.agent} cannot be passed on: {error}; "
             "correct `env` and `command` in the config or the plan"
         ) from None
-    finally:
-        for fd in sources:
-            os.close(fd)
-    faults.point("run-spawned")
-    watch.guard = guard
-
-
-def _guard() -> str:
-    try:
-        # After `unshare --pid` alone, /proc is that of another pid namespace.
-        is_ours = not files.portable_only() and os.readlink("/proc/self") == str(os.getpid())
-    except OSError:
-        is_ours = False
-    return GUARD_LINUX if is_ours else GUARD
-
-
-def _above_targets(fd: int) -> int:
-    if fd >= GUARD_DESCRIPTORS:
-        return fd
-    import fcntl
-
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, GUARD_DESCRIPTORS)
-    os.close(fd)
-    return moved

@@ -30,6 +30,8 @@ PID = "pid.txt"
 LOCK = ".lock"
 EXIT_CODE = ".exit-code"  # written by the guard, with one write
 ACTIVE = ".active"  # in the runs folder: a mark for each run that has not ended
+TIMING = "timing.txt"  # how its output grew (lib/timing.py)
+VERIFY = "verify.txt"  # what the checks of a plan printed
 CHILDREN = "children.txt"  # a line for each child run: supervisor's pid, its start, run folder
 FILES = (PROMPT, STDOUT, STDERR, TRANSCRIPT, OUTPUT, CWD, RECORD)
 
@@ -385,7 +387,10 @@ def find(runs_dir: str, wanted: str) -> Run:
     if len(exact or matches) == 1:
         return read((exact or matches)[0])
     if not matches:
-        raise UserError(f"no run {wanted!r} in {runs_dir}; list-runs shows them all")
+        raise UserError(
+            f"no run {wanted!r} in {runs_dir}; bin/list-runs --all shows them, "
+            "--root names another place"
+        )
     names = sorted(os.path.basename(path) for path in matches)
     shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     raise UserError(f"{wanted!r} names {len(names)} runs: {shown}; give more of the id")
@@ -489,8 +494,14 @@ def _evidence(run: Run) -> State:
     if code is None:
         reason = SUPERVISOR_LOST if was_started(run) else NEVER_STARTED
         return State(FAILED, None, reason, ended_unrecorded=True)
-    status = COMPLETED if code == 0 else FAILED
+    status = COMPLETED if code in success_codes(run) else FAILED
     return State(status, code, "ended without its supervisor", ended_unrecorded=True)
+
+
+def success_codes(run: Run) -> list[object]:
+    """The exit codes with which its agent ends when all is well; its output may tell otherwise."""
+    codes = run.record.get("success_codes")
+    return codes if isinstance(codes, list) else [0]
 
 
 def children(run: Run) -> list[tuple[int, str, str]]:

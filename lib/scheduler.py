@@ -22,8 +22,8 @@ from lib import (
     ids,
     procs,
     prompts,
+    quota,
     redact,
-    review,
     runner,
     runs,
     state,
@@ -32,29 +32,35 @@ from lib import (
     wakeup,
 )
 from lib.announcer import Announcer
-from lib.board import Board
 from lib.config import Config
-from lib.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, UsageError, UserError
+from lib.course import Course
+from lib.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_QUOTA,
+    UsageError,
+    UserError,
+)
 from lib.events import Event
-from lib.pacing import Agents, Hold
 from lib.plan import Plan
+from lib.retries import RETRY_SECONDS
 from lib.settings import Settings
 from lib.situation import Situation
 from lib.spawner import Spawner
+from lib.starts import Starts
 from lib.state import Attempt, PlanState
-from lib.unit import Unit, units_of
+from lib.unit import Unit
 
 HELD_POLL_SECONDS = 0.1  # how often the lock of another process's run is looked at
 VIEW_SECONDS = 0.5
-RETRY_SECONDS = 1.0  # before the first retry; doubled for each further one
-RETRY_LIMIT_SECONDS = 60.0
-MISFIRES = 5  # times that a supervisor may end before its agent began, uncounted as attempts
-FIGURES = ("input_tokens", "output_tokens", "cost_usd")  # of a run that the state repeats
+# Of a run, that the state repeats.
+FIGURES = ("input_tokens", "cached_tokens", "output_tokens", "cost_usd", "cost_estimated")
 STOP_PATIENCE_SECONDS = 20.0  # beyond the grace, before a supervisor that will not end is killed
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Scheduler:
+class Scheduler(Course):
     """A plan under way.
 
     `assigned` names the agents of each task, `scope` the tasks of this start.
@@ -75,32 +81,20 @@ class Scheduler:
         on_event: Callable[[Event], None],
         on_tick: Callable[[Situation], None],
     ) -> None:
-        self.plan = plan
-        self.state = plan_state
-        self.settings = settings
+        announcer = Announcer(settings, plan.project, on_event)
+        super().__init__(plan, assigned, plan_state, settings, config, announcer)
         self.spawner = spawner
-        self.announcer = Announcer(settings, plan.project, on_event)
         self.on_tick = on_tick
-        self.active: dict[str, Unit] = {}  # by name, in the order of their start
-        self.ready: dict[str, Unit] = {}  # what only waits for a slot, or for its time
-        self.units = {
-            task.id: units_of(task, assigned[task.id], plan.quorum_of(task))
-            for task in plan.tasks.values()
-        }
-        self.interrupts = 0
-        self.stopping = ""  # why the running agents are stopped
         for task in plan.tasks.values():  # this process shows their stderr, too
             redact.add_tokens(redact.known_tokens(task.env))
         self._stages = {stage.id: stage for stage in plan.stages}
-        self._agents = Agents(config, plan.start_interval)
-        self._hold = Hold(settings.runs_dir)
         self._prompts = self._generate_prompts()
         self._check_prompts(scope)
         self._tell_found(continuation.merge(plan, plan_state, self._prompts, scope, settings))
-        self.board = Board(plan, plan_state.tasks, scope, settings.keep_going)
+        self._take_state(scope)
+        self._starts = Starts(self.ready, self._agents, self._watch, settings.max_parallel)
         self._poller = select.poll()
         self._by_fd: dict[int, Unit] = {}
-        self._stage_limits: dict[str, float] = {}  # monotonic; from the first start of its tasks
         self._stop_deadline = self._next_tick = 0.0
 
     # -- the loop -------------------------------------------------------------
@@ -116,7 +110,7 @@ class Scheduler:
             for decision in decisions:
                 self.announcer.declare("DECISION", events.DECISION, decision)
             self._begin()
-            while self.active or self._may_start():
+            while self._goes_on():
                 self._start_ready()
                 self._save()
                 self._wait()
@@ -131,17 +125,12 @@ class Scheduler:
             self.plan, self.state.header, self.state.tasks, self.settings.runs_dir, is_run=True
         )
 
+    def _goes_on(self) -> bool:
+        self._look_at_quotas()
+        return bool(self.active) or self._may_start()
+
     def _may_start(self) -> bool:
         return bool(self.ready) and not self._is_closing()
-
-    def _is_closing(self) -> bool:
-        given_up = self._hold.is_hopeless() and not self.active
-        return bool(self.interrupts or self.board.failed_task or given_up)
-
-    def _close(self, why: str, **fields: object) -> None:
-        """Say why nothing new starts from now on."""
-        self.state.header["closing"] = why
-        self.announcer.tell(events.CLOSING, why, **fields)
 
     def _wait(self) -> None:
         """Sleep until something happens or is due, and deal with it."""
@@ -162,7 +151,7 @@ class Scheduler:
         now = time.monotonic()
         if self._stop_deadline and now > self._stop_deadline:
             self._kill_supervisors()
-        for stage_id in [name for name, limit in self._stage_limits.items() if now > limit]:
+        for stage_id in self._clocks.take_ended(now):
             self._end_stage(stage_id)
         if now >= self._next_tick:
             self._tick(now)
@@ -183,11 +172,13 @@ class Scheduler:
     def _patience(self) -> float:
         """Seconds until something is due that nobody will report."""
         now = time.monotonic()
-        due = [self._next_tick, *self._stage_limits.values()]
+        due = [self._next_tick, self._clocks.next_end()]
         if any(unit.held or unit.check for unit in self.active.values()):
             due.append(now + HELD_POLL_SECONDS)
-        if self._may_start() and len(self.active) < self.settings.max_parallel:
-            due += [at for unit in self.ready.values() if (at := self._not_before(unit)) > now]
+        if self._may_start():
+            clock = time.time()
+            due.append(self._starts.next_moment(self.active, now))
+            due.append(now + self._watch.next_moment(clock) - clock)
         return max(0.001, min(due) - now)
 
     # -- beginning ------------------------------------------------------------
@@ -236,7 +227,8 @@ class Scheduler:
             if task_id in self.board.scope or is_open:
                 self._recover(task_id)
         # A task that one recovered success released may itself have been recovered after that.
-        self.ready = {n: u for n, u in self.ready.items() if not (u.is_active or u.outcome)}
+        for name in [n for n, u in self.ready.items() if u.is_active or u.outcome]:
+            del self.ready[name]
         self._queue(self.board.released())
         done, count = self.board.count(state.DONE), len(self.board.scope)
         text = f"plan {self.plan.project}: {count} tasks to do"
@@ -273,7 +265,8 @@ class Scheduler:
             self._attempts(unit.task.id).remove(attempt)
             self.board.touch(unit.task.id)
             return
-        unit.continue_with(str(attempt.get("agent")))
+        stands_in = bool(attempt.get("instead_of"))
+        unit.continue_with(str(attempt.get("agent")), stands_in=stands_in)
         unit.run = run
         unit.started = time.monotonic()
         self._activate(unit)
@@ -301,13 +294,6 @@ class Scheduler:
 
     # -- starting ---------------------------------------------------------------
 
-    def _queue(self, released: list[str]) -> None:
-        """Put the units of released tasks among the ready ones."""
-        for task_id in released:
-            for unit in self.units[task_id]:
-                if not unit.outcome and not unit.is_active:
-                    self.ready[unit.name] = unit
-
     def _start_ready(self) -> None:
         """Start what is ready, up to the cap: note all attempts, save once, then spawn."""
         if not self._may_start() or self._is_held():
@@ -330,31 +316,7 @@ class Scheduler:
             self._spawn(unit, lock, attempt)
 
     def _startable(self) -> list[Unit]:
-        """The ready units that may start now, as many as there are slots."""
-        found: list[Unit] = []
-        slots = self.settings.max_parallel - len(self.active)
-        now = time.monotonic()
-        paced: set[str] = set()
-        holders = {other.task.exclusive: other.task for other in self.active.values()}
-        for unit in self.ready.values():
-            if len(found) >= slots:
-                break
-            task = unit.task
-            is_free = not task.exclusive or holders.get(task.exclusive, task) is task
-            if (
-                not is_free
-                or self._not_before(unit) > now
-                or self._agents.kind(unit.agent) in paced
-            ):
-                continue
-            holders[task.exclusive] = task
-            paced.add(self._agents.kind(unit.agent) or unit.name)
-            found.append(unit)
-        return found
-
-    def _not_before(self, unit: Unit) -> float:
-        """When the unit may start: after its back-off, and not on the heels of its like."""
-        return max(unit.retry_at, self._agents.not_before(unit.agent))
+        return self._starts.startable(self.active, time.monotonic(), time.time())
 
     def _is_held(self) -> bool:
         """Whether the disk is too full to start anything; says so when that changes."""
@@ -385,6 +347,8 @@ class Scheduler:
             "token": os.urandom(8).hex(),
             "result": "running",
         }
+        if unit.stand_in_for:
+            attempt["instead_of"] = unit.stand_in_for
         self._attempts(unit.task.id).append(attempt)
         self.board.set(unit.task.id, state.RUNNING)
         self._activate(unit)
@@ -400,16 +364,9 @@ class Scheduler:
         self._set_idle(unit.task.id, "")
         self.ready[unit.name] = unit
 
-    def _activate(self, unit: Unit) -> None:
-        self.active[unit.name] = unit
-        stage = self._stages[unit.task.stage]
-        if stage.timeout:
-            self._stage_limits.setdefault(stage.id, unit.started + stage.timeout)
-
     def _end_stage(self, stage_id: str) -> None:
         """The time of a stage has run out: what runs is stopped, and all of it has failed."""
         stage = self._stages[stage_id]
-        self._stage_limits[stage_id] = float("inf")
         if not any(self._is_open(task.id) for task in stage.tasks):
             return  # it ended in time; others have run since
         why = f"stage {stage_id} has run out of its {stage.timeout:g} s"
@@ -428,15 +385,13 @@ class Scheduler:
             self._stop(running)
         self._stop_deadline = self._stop_limit()
 
-    def _is_open(self, task_id: str) -> bool:
-        return task_id in self.board.scope and self.state.tasks[task_id].state not in state.ENDED
-
     def _spawn(self, unit: Unit, lock: int, attempt: Attempt) -> None:
         faults.point("attempt-before-spawn")
-        attempts = self._attempts(unit.task.id)
-        mine = [str(item["run"]) for item in attempts if item["unit"] == unit.name]
+        mine = [item for item in self._attempts(unit.task.id) if item["unit"] == unit.name]
+        previous = str(mine[-2]["run"]) if len(mine) > 1 else ""
+        tries = sum(item.get("result") != state.QUOTA for item in mine)
         try:
-            request = self._request(unit, attempt, mine)
+            request = self._request(unit, attempt, tries, previous)
         except (UserError, OSError) as error:  # its prompt has vanished or was spoilt
             os.close(lock)
             self._write_off(unit)
@@ -450,9 +405,10 @@ class Scheduler:
             return
         self._watch_run(unit, fd)
         faults.point("attempt-spawned")
-        number = f", attempt {len(mine)}" if len(mine) > 1 else ""
+        self._watch.tell_stand_in(unit)
+        number = f", attempt {tries}" if tries > 1 else ""
         text = f"started   {unit.name} ({unit.agent}{number})"
-        self.announcer.tell_of(events.STARTED, unit, text, attempt=len(mine))
+        self.announcer.tell_of(events.STARTED, unit, text, attempt=tries)
 
     def _write_off(self, unit: Unit) -> None:
         """Record the run of an attempt that could not be started; on a full disk the next start does."""
@@ -463,25 +419,26 @@ class Scheduler:
             self.announcer.tell_of(events.WARNING, unit, text)
         unit.run = runs.read(unit.path)
 
-    def _request(self, unit: Unit, attempt: Attempt, mine: list[str]) -> runner.Request:
+    def _request(self, unit: Unit, attempt: Attempt, tries: int, previous: str) -> runner.Request:
         task = unit.task
         type_name, options, executable = self._agents.resolve(unit.agent)
         return runner.Request(
             agent=unit.agent,
             type=type_name,
             options=options,
+            config=self._agents.config_path,
             executable=executable,
             cwd=task.cwd,
             prompt=runner.read_prompt(self._prompts[task.id].path),
             project=self.plan.project,
             task=unit.name,
             parent=self.settings.parent,
-            previous=mine[-2] if len(mine) > 1 else "",
+            previous=previous,
             bus=self.settings.bus_path,
             timeout=task.timeout,
             idle_timeout=task.idle_timeout,
             env=task.env,
-            attempt=len(mine),
+            attempt=tries,
             token=attempt["token"],
             final=unit.is_last_try,
         )
@@ -489,9 +446,6 @@ class Scheduler:
     def _order(self, unit: Unit, **order: object) -> dict[str, object]:
         tokens = redact.known_tokens({})  # of the config and the plan: the spawner read neither
         return {**order, "pid_file": self._pid_file(unit), "tokens": tokens}
-
-    def _pid_file(self, unit: Unit) -> str:
-        return os.path.join(self.settings.runs_dir, f"{unit.name}.pid")
 
     def _watch_run(self, unit: Unit, fd: int) -> None:
         unit.fd, unit.held, unit.told = fd, False, False
@@ -544,14 +498,19 @@ class Scheduler:
         if now.status == runs.UNKNOWN:  # it may well run elsewhere: a person has to look
             self._end_attempt(unit, now.reason, may_retry=False)
         elif now.status != runs.COMPLETED:
+            reason = now.reason or "failed"
             if now.reason == runs.NEVER_STARTED:
                 self._misfire(unit, "its supervisor ended before it could", now.reason)
+            elif run.text("error_class") == quota.ERROR_CLASS and not unit.stop_reason:
+                self._put_back(unit, run, redact.one_line(reason))
             else:
-                self._end_attempt(unit, now.reason or "failed")
-        elif unit.task.verify:
-            self._begin_check(unit, run)
+                self._end_attempt(unit, reason)
         else:
-            self._end_attempt(unit, verify.unmet_expectation(unit.task, run))
+            self._watch.succeed(unit)
+            if unit.task.verify:
+                self._begin_check(unit, run)
+            else:
+                self._end_attempt(unit, verify.unmet_expectation(unit.task, run))
 
     def _begin_check(self, unit: Unit, run: runs.Run) -> None:
         self.board.set(unit.task.id, state.VERIFYING)
@@ -565,160 +524,6 @@ class Scheduler:
         check.poll()
         if check.ended:
             self._end_attempt(unit, check.reason or verify.unmet_expectation(unit.task, check.run))
-
-    def _misfire(self, unit: Unit, why: str, reason: str = "") -> None:
-        """An attempt whose agent never ran does not count, unless that goes on and on."""
-        if unit.misfires < MISFIRES and not unit.stop_reason:
-            self._forget_attempt(unit, why)
-        else:
-            self._end_attempt(unit, reason or why)
-
-    def _forget_attempt(self, unit: Unit, why: str) -> None:
-        """Put it back in the queue as if it had not been tried."""
-        self._attempts(unit.task.id).remove(self._attempt(unit))
-        self.announcer.tell_of(events.RETRIED, unit, f"not begun {unit.name}: {why}")
-        self._free(unit)
-        unit.misfires += 1
-        self._retry(unit, RETRY_SECONDS, "")
-
-    def _end_attempt(self, unit: Unit, reason: str, may_retry: bool = True) -> None:
-        """Settle an attempt: `reason` says why it failed, "" that it succeeded."""
-        attempt, run = self._attempt(unit), unit.run
-        assert run is not None
-        attempt.setdefault("ended", ids.rfc3339())
-        attempt.setdefault("exit_code", -1)
-        attempt["result"] = "failed" if reason else "done"
-        if not reason:
-            self._succeed(unit, attempt, run)
-            return
-        why = redact.one_line(unit.stop_reason or reason)
-        attempt["why"] = why
-        unit.failures += 1
-        if (
-            self.stopping and not unit.stop_reason
-        ):  # stopped, not failed: the next start tries it again
-            self.announcer.tell_of(events.STOPPED, unit, f"stopped   {unit.name}")
-            self._free(unit)
-            self._set_idle(unit.task.id, f"stopped: {self.stopping}")
-            return
-        if unit.task.id not in self.board.scope:  # left by an earlier start, and not of this one
-            text = f"failed    {unit.name}: {why}; it is not of this start, the next one tries it"
-            self.announcer.tell_of(events.RETRIED, unit, text, why=why)
-            self._free(unit)
-            self._set_idle(unit.task.id, f"tried again after: {why}")
-            return
-        is_unwanted = unit.stop_reason or run.record.get("stopped") is True  # by a person
-        is_over = is_unwanted or not may_retry
-        is_retried = not is_over and unit.failures <= unit.task.retries
-        is_handed_over = not is_over and not is_retried and bool(unit.next_agent)
-        is_final = not (is_retried or is_handed_over)
-        self.announcer.post_failure(unit, run, why, "ERROR" if is_final else "RETRY")
-        if is_retried:
-            delay = min(RETRY_LIMIT_SECONDS, RETRY_SECONDS * 2 ** (unit.failures - 1))
-            when = "by the next start" if self._is_closing() else f"in {delay:g} s"
-            text = f"failed    {unit.name}: {why}; tried again {when}"
-            self.announcer.tell_of(events.RETRIED, unit, text, why=why, delay_seconds=delay)
-            self._free(unit)
-            self._retry(unit, delay, f"tried again after: {why}")
-        elif is_handed_over:
-            text = f"{unit.name}: {unit.agent} failed ({why}); {unit.next_agent} takes over"
-            named = {"task": unit.task.id, "unit": unit.name, "run": run.run_id, "why": why}
-            who = {"agent": unit.next_agent, "instead_of": unit.agent}
-            self.announcer.declare("DECISION", events.FALLBACK, text, **named, **who)
-            self._free(unit)
-            unit.fall_back()
-            self._retry(unit, RETRY_SECONDS, f"{unit.agent} takes over after: {why}")
-        else:
-            self.announcer.tell_of(events.FAILED, unit, f"FAILED    {unit.name}: {why}", why=why)
-            self._free(unit)
-            self._fail(unit, why, run)
-
-    def _succeed(self, unit: Unit, attempt: Attempt, run: runs.Run) -> None:
-        if self.plan.quorum_of(unit.task):
-            unit.verdict = attempt["verdict"] = verify.verdict(run)
-        seconds = run.seconds()
-        text = f"succeeded {unit.name} ({seconds:.1f} s)"
-        if run.record.get("tool_calls") == 0:
-            attempt["note"] = "without a tool call"
-            text += ", without a tool call: look whether it did anything"
-        self.announcer.tell_of(events.SUCCEEDED, unit, text, seconds=round(seconds, 3))
-        self._free(unit)
-        unit.outcome = state.DONE
-        self.board.touch(unit.task.id)
-        self._conclude(unit.task.id)
-
-    def _retry(self, unit: Unit, delay: float, why: str) -> None:
-        until = ids.rfc3339(time.time_ns() + int(delay * 1e9)) if delay else ""
-        self._set_idle(unit.task.id, why, until)
-        unit.retry_at = time.monotonic() + delay
-        self.ready[unit.name] = unit
-
-    def _set_idle(self, task_id: str, why: str, until: str = "") -> None:
-        """Note that a unit of the task does nothing now; another one of a review may well run."""
-        others = any(unit.is_active for unit in self.units[task_id])
-        self.board.set(task_id, state.RUNNING if others else state.PENDING, why, until)
-
-    def _fail(self, unit: Unit, why: str, run: runs.Run) -> None:
-        unit.outcome = state.FAILED
-        self.state.tasks[unit.task.id].why = why
-        self.announcer.note_blocker(unit.name, unit.agent, why, run)
-        self._conclude(unit.task.id)
-
-    def _free(self, unit: Unit) -> None:
-        self.active.pop(unit.name, None)
-        files.remove(self._pid_file(unit))  # a killed supervisor leaves it
-        unit.run = unit.check = None
-
-    def _attempts(self, task_id: str) -> list[Attempt]:
-        return self.state.tasks[task_id].attempts
-
-    def _attempt(self, unit: Unit) -> Attempt:
-        run_id = os.path.basename(unit.path)
-        attempts = self._attempts(unit.task.id)
-        return next(item for item in reversed(attempts) if item["run"] == run_id)
-
-    def _conclude(self, task_id: str) -> None:
-        """Settle a task whose units have all come to their end."""
-        units, entry = self.units[task_id], self.state.tasks[task_id]
-        if entry.state in state.ENDED or not units:
-            return
-        if not all(unit.outcome for unit in units):
-            self._set_idle(task_id, entry.why, entry.until)
-            return
-        reason = ""
-        if self.plan.quorum_of(self.plan.tasks[task_id]):
-            reason = self._judge_review(task_id)
-        elif units[0].outcome == state.FAILED:
-            reason = entry.why or "failed"
-        self._settle(task_id, reason)
-
-    def _settle(self, task_id: str, reason: str) -> None:
-        """Note that a task is done, or why it has failed, and what follows from that."""
-        if not reason:
-            self._queue(self.board.succeed(task_id))
-            faults.point("task-done")
-        else:
-            self._queue(self.board.fail(task_id, reason))
-            if self.board.failed_task == task_id:
-                self._close_for_failure(task_id)
-        for stage in self.board.ended_stages:
-            self.announcer.declare(
-                "PROGRESS", events.STAGE_ENDED, f"stage {stage} ended", stage=stage
-            )
-        self.board.ended_stages.clear()
-
-    def _judge_review(self, task_id: str) -> str:
-        """Post the verdicts of a review; returns why it did not pass, or ""."""
-        units = self.units[task_id]
-        reason = review.objection(units, self.plan.quorum_of(self.plan.tasks[task_id]))
-        attempts, runs_dir = self._attempts(task_id), self.settings.runs_dir
-        self.announcer.post(
-            "REVIEW", review.report(task_id, units, attempts, reason, runs_dir), task_id
-        )
-        is_rejected = any(unit.verdict == review.REJECT for unit in units)
-        if reason and (is_rejected or all(unit.outcome == state.DONE for unit in units)):
-            self.announcer.declare_failure(task_id, "all", 0, reason)
-        return reason
 
     # -- closing and stopping ---------------------------------------------------------
 
@@ -734,8 +539,10 @@ class Scheduler:
                 continue  # a check has ended, which is looked at after every poll
             self.interrupts += 1
             if self.interrupts == 1:
-                text = f"interrupted: nothing new starts, waiting for {len(self.active)} running"
-                self._close(f"{text}; once more to stop them")
+                text = f"waiting for {len(self.active)} running; once more to stop them"
+                self._close(
+                    f"interrupted: nothing new starts, {text if self.active else 'none runs'}"
+                )
             else:
                 self._stop_running("interrupted")
 
@@ -795,17 +602,24 @@ class Scheduler:
             self.board.explain_the_rest("not started: interrupted")
         elif self.board.failed_task:
             self.board.explain_the_rest(f"not started: {self.board.failed_task} failed")
+        elif self.has_waited_enough:
+            self.board.explain_the_rest("not started: what it needs waits for a quota")
         elif self._hold.reason:
             self.board.explain_the_rest(f"not started: {self._hold.reason}")
         code = EXIT_INTERRUPTED if self.interrupts else EXIT_FAILED
+        if self.has_waited_enough and not self.interrupts:
+            code = EXIT_QUOTA
         if self.board.is_complete():
             code = EXIT_OK
         self.state.header.update(ended=ids.rfc3339(), exit_code=code)
         self.state.finish()
         done, failed = self.board.count(state.DONE), self.board.count(state.FAILED)
+        waiting = self.board.count(state.WAITING)
         rest = len(self.board.scope) - done - failed
         text = f"plan {self.plan.project}: {done} done, {failed} failed, {rest} not run"
-        counts = {"done": done, "failed": failed, "not_run": rest, "exit_code": code}
+        text += f", {waiting} of them for a quota" if waiting else ""
+        counts = {"done": done, "failed": failed, "not_run": rest, "waiting": waiting}
+        counts["exit_code"] = code
         self.announcer.declare("FACT", events.PLAN_ENDED, text, **counts)
         return code
 

@@ -23,6 +23,7 @@ class Settings:
         redo_changed: bool = False,
         parent: str = "",
         prompts_agent: str = "",
+        max_wait: float = 0.0,
     ) -> None:
         self.root = root
         self.runs_dir = runs_dir
@@ -32,6 +33,7 @@ class Settings:
         self.kill = kill  # a critical failure stops what runs
         self.redo_changed = redo_changed  # what is done and has changed since is done again
         self.prompts_agent = prompts_agent  # of a plan made of prompt files on the fly
+        self.max_wait = max_wait  # seconds of waiting for a quota with nothing else to do
         self.parent = parent  # the run inside which the plan was started
 
     def generate_prompts(self, plan: Plan) -> list[prompts.Generated]:

@@ -20,7 +20,8 @@ class Situation:
 
     `header` is that of the state file: started, pid, max_parallel, keep_going,
     scope (list of task ids, absent = all), closing and held (sentences: why
-    nothing new starts), ended and exit_code once the plan is over.
+    nothing new starts), closed (providers whose quota is used up: until, reset,
+    why), ended and exit_code once the plan is over.
     """
 
     def __init__(

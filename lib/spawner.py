@@ -28,7 +28,7 @@ import select
 import socket
 import sys
 
-from lib import agents, bus, faults, files, procs, redact, runner, runs, supervisor
+from lib import agents, bus, faults, files, notices, procs, redact, runner, runs, supervisor
 from lib.errors import UserError
 
 PROCESS_NAME = "conductor-supervisor"  # what `ps` and `pgrep -f` show
@@ -305,11 +305,11 @@ def _supervise(
             )
         return True
     except (UserError, OSError) as error:
-        supervisor.log(run, str(error))
+        notices.log(run, str(error))
     except Exception:  # noqa: BLE001 - a bug of ours: say where, the run is repaired by others
         import traceback
 
-        supervisor.log(run, traceback.format_exc())
+        notices.log(run, traceback.format_exc())
     finally:
         if pid_file:
             files.remove(pid_file)

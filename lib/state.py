@@ -32,6 +32,7 @@ LOG_NAME = "plan.log"
 PENDING, BLOCKED, WAITING = "pending", "blocked", "waiting"
 RUNNING, VERIFYING = "running", "verifying"
 DONE, FAILED, SKIPPED = "done", "failed", "skipped"
+QUOTA = "quota"  # the result of an attempt that met the limit of its provider
 ENDED = (DONE, FAILED, SKIPPED, BLOCKED)
 
 SMALL_BYTES = 256 * 1024  # a state up to that size is replaced whole at every `settle`
@@ -40,8 +41,9 @@ _LARGE_BYTES = 64 * 1024  # from where on importing json pays when a state is re
 READ_TRIES = 100  # of a reader whose files are replaced under its hands
 _CURE = "mend it, or start over with --fresh (finished runs stay in the runs folder)"
 
-# unit, run, agent, started, token, result (running, done, failed, void); later ended, exit_code,
-# seconds, why, note, verdict, and where the run tells them input_tokens, output_tokens, cost_usd
+# unit, run, agent, started, token, result (running, done, failed, quota, void), instead_of for a
+# stand-in; later ended, exit_code, seconds, why, note, verdict, and where the run tells them
+# input_tokens, output_tokens, cost_usd
 Attempt = dict[str, object]
 
 
@@ -66,6 +68,10 @@ class TaskState:
     def changed(self) -> None:
         """Forget the text that was written of it; call after every change."""
         self._line = ""
+
+    def tries(self) -> int:
+        """How many attempts count: not those that met the limit of a provider."""
+        return sum(item.get("result") != QUOTA for item in self.attempts)
 
     def line(self) -> str:
         """All of it on one line, as YAML that is JSON too."""
@@ -107,7 +113,7 @@ class PlanState:
             self.close()
             raise UserError(
                 f"the plan of project {self.project} is already run by {holder}; "
-                "wait for it, or stop that process"
+                "--attach shows it; wait for it, or stop that process"
             ) from None
         self.sign_lock()
         files.remove_temporaries(self.folder)

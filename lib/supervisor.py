@@ -17,7 +17,7 @@ import errno
 import os
 import time
 
-from lib import agents, faults, files, ids, procs, redact, runs, wakeup
+from lib import agents, faults, files, ids, judgement, notices, output, procs, redact, runs, wakeup
 from lib.agents import base
 from lib.errors import EXIT_FAILED, EXIT_SIGNAL, EXIT_TIMEOUT, UserError
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import select
     from collections.abc import Callable
 
-    from lib.agents.base import Outcome, Reader
+    from lib import timing, transcript
+    from lib.agents.base import Reader
 
 STOP_GRACE_SECONDS = 30.0
 OPEN_TOOL_FACTOR = 4  # how much longer an agent may be silent while a tool of its runs
@@ -40,13 +41,11 @@ CHILD_SCRIPTS = ("run-agent.py", "run-task")
 CHILD_START_SECONDS = 2.0  # in which it does that
 FORK_SECONDS = 0.3  # in which a process that was forked to execute another has done so
 CHUNK_BYTES = 1 << 20
-OUTPUT_LIMIT_BYTES = 16 << 20
-STDERR_LINES = 50
+EXIT_NOT_EXECUTED = 126  # from here on an exit code is the shell's, or a signal
 _ENDED = (runs.COMPLETED, runs.FAILED)
 _STOP_PATIENCE_SECONDS = 15.0  # beyond the grace, for what comes after it
 _REPAIR_SECONDS = 5.0
 _FULL_DISK_SECONDS = 10.0
-SIGNAL_NAMES = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 6: "SIGABRT", 9: "SIGKILL", 15: "SIGTERM"}
 
 
 def stop_grace() -> float:
@@ -85,18 +84,23 @@ class Supervisor:
         self.agent_status: int | None = None  # of an agent that outlived its guard and came to us
         self.pipe = -1  # tells the agent's pid, and the guard's end
         self.word = -1  # lets the agent start
+        self.start_again: Callable[[], bool] | None = None  # asked once, of one that is too old
         self.subreaper = False  # and has been since before the agent began
         self._not_ours: set[int] = set()  # children that this process had before
         self.stop_reason = ""
         self.stop_code = 0
+        self.stop_class = ""  # of the failure that it is, where the run's limits stopped it
         self.kill_at: float | None = None
         self.killed = False
         self._signals: wakeup.Wakeup | None = None
         self._stdout = self._stderr = self._transcript = -1
         self._redaction = redact.Stream()
+        self._shortener: transcript.Shortener | None = None  # while the files are open
         self._sizes = (0, 0)
         self._usage: tuple[object, ...] = ()  # as it was last noted
         self._next_usage = 0.0  # monotonic
+        self._timing: timing.Notes | None = None  # while this process watches the agent
+        self._ended = 0.0  # monotonic
         self._last_growth = self._started = self._looked = time.monotonic()
 
     # -- starting ---------------------------------------------------------
@@ -134,8 +138,8 @@ class Supervisor:
         try:
             runs.extend_record(self.run, pids)
         except OSError as error:
-            log(self.run, f"the record could not be written: {error}")
-        try_note(self.run, "PID", self.run.text("pid"))
+            notices.log(self.run, f"the record could not be written: {error}")
+        notices.try_note(self.run, "PID", self.run.text("pid"))
         return pid
 
     def _read_pid(self) -> bytes:
@@ -176,15 +180,16 @@ class Supervisor:
         try:
             runs.write_record(self.run, durable=False)
         except OSError as error:
-            log(self.run, f"the record could not be written: {error}")
+            notices.log(self.run, f"the record could not be written: {error}")
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, error_class: str) -> None:
         """Record a run whose agent could not be started."""
         record = self.run.record
+        record["error_class"] = error_class
         record["pid"] = record["pgid"] = os.getpid()
         try:
             self._open_files()
-            _write_output(self.run, None)
+            output.write(self.run, None)
             self._record_end(None, runs.FAILED, reason)
         except OSError:
             runs.discard(self.run)  # the disk is what failed, and no agent has been in there
@@ -199,11 +204,13 @@ class Supervisor:
             if self._signals is None:
                 self.catch_signals()
             if self.guard:
-                announce(self.run)
+                notices.announce(self.run)
             else:
                 self._open_files()
                 self._announce_adopted()
             self._watch()
+            if self._starts_again():
+                self._watch()
             return self._finish()
         finally:
             self._close_files()
@@ -211,18 +218,46 @@ class Supervisor:
     def _announce_adopted(self) -> None:
         """Be found by who wants to stop the run; post RUN_START if nobody has come to that."""
         self._save()
-        note_once(self.run, "PID", self.run.text("pid"))
-        if not _was_announced(self.run, "RUN_START"):
-            announce(self.run)
+        notices.note_once(self.run, "PID", self.run.text("pid"))
+        if not notices.was_announced(self.run, "RUN_START"):
+            notices.announce(self.run)
+
+    def _starts_again(self) -> bool:
+        """Whether the agent, which ended at once and without a word, has begun anew."""
+        start_again, self.start_again = self.start_again, None
+        if start_again is None or self.stop_reason or os.fstat(self._stdout).st_size:
+            return False
+        if not 0 < (self._exit_code() or 0) < EXIT_NOT_EXECUTED:
+            return False
+        if not self.run.record.get("keep_background"):
+            self._end_leftovers()
+        return start_again()
+
+    def begin_again(self, reader: Reader) -> None:
+        """Forget the agent that has ended: the guard of another one is there."""
+        self.reader = reader
+        self.guard_status = self.agent_status = None
+        for fd in (self._stdout, self._stderr, self._transcript):
+            os.close(fd)
+        self._stdout = self._stderr = self._transcript = -1
+        self._redaction = redact.Stream()
+        self._sizes = (0, 0)
+        self._last_growth = time.monotonic()
+        self._open_files()
 
     def _open_files(self) -> None:
         if self._stdout >= 0:
             return
+        from lib import transcript  # imported while the guard starts
+
+        self._shortener = transcript.Shortener()
         self._stdout = self._open(runs.STDOUT, os.O_RDONLY)
         self._stderr = self._open(runs.STDERR, os.O_RDONLY)
         # Rendered anew from the first byte: what an earlier supervisor had
         # not yet written cannot be known, and the raw output is all there.
         self._transcript = self._open(runs.TRANSCRIPT, os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
+        if "too_old" in self.run.record:
+            self._show(f"· {self.run.text('too_old')}\n\n")
 
     def _open(self, name: str, flags: int) -> int:
         """One of the run's files; what an agent put in its place is moved aside."""
@@ -248,7 +283,10 @@ class Supervisor:
     def _watch(self) -> None:
         import select  # here, and the bus below: imported while the agent is at work
 
+        from lib import timing
+
         assert self._signals is not None
+        self._timing = timing.Notes(self._began())
         poller = select.poll()
         poller.register(self._signals.fd, select.POLLIN)
         if self.pipe >= 0:
@@ -264,6 +302,7 @@ class Supervisor:
             self._answer_signals(self._signals.take())
             self._hold_limits()
             self._note_usage()
+        self._ended = time.monotonic()
 
     def _guard_ended(self, poller: select.poll) -> None:
         """The guard's end of the pipe is closed: it ended, or was killed."""
@@ -299,6 +338,8 @@ class Supervisor:
         self._sizes = (out, err)
         if grew:
             self._last_growth = time.monotonic()
+            if self._timing is not None:
+                self._timing.note(self._last_growth, out, err)
             data = os.read(self._stdout, CHUNK_BYTES)
             had_session = self.reader.outcome.session_id
             self._show(self.reader.feed(data))
@@ -311,7 +352,9 @@ class Supervisor:
     def _show(self, text: str) -> None:
         self._write_transcript(self._redaction.feed(text))
 
-    def _write_transcript(self, text: str) -> None:
+    def _write_transcript(self, text: str, *, is_last: bool = False) -> None:
+        if self._shortener is not None:
+            text = self._shortener.feed(text) + (self._shortener.finish() if is_last else "")
         if not text:
             return
         data = text.encode("utf-8", "replace")
@@ -327,9 +370,7 @@ class Supervisor:
 
     def _note_session(self) -> None:
         """Put the session into the record at once: a later attempt may want to resume it."""
-        self.run.record["session_id"] = self.reader.outcome.session_id
-        if self.reader.outcome.model:
-            self.run.record["model"] = self.reader.outcome.model
+        self._add_names()
         self._save()
 
     def _note_usage(self) -> None:
@@ -346,7 +387,7 @@ class Supervisor:
 
     def _answer_signals(self, numbers: list[int]) -> None:
         for number in numbers:
-            name = SIGNAL_NAMES.get(number, str(number))
+            name = procs.SIGNAL_NAMES.get(number, str(number))
             if self.stop_reason and number == wakeup.SIGHUP:
                 continue  # a closing terminal sends it twice: by its shell, and by the kernel
             if self.stop_reason:
@@ -369,7 +410,7 @@ class Supervisor:
             reason = (
                 f"timed out after {_duration(limit)}; allow more with {self._option('timeout')}"
             )
-            self.stop(f"{reason}, or make the task smaller", EXIT_TIMEOUT)
+            self.stop(f"{reason}, or make the task smaller", EXIT_TIMEOUT, "timeout")
             return
         mark = soft_mark(idle)
         if self.reader.outcome.open_tools > 0:
@@ -380,7 +421,7 @@ class Supervisor:
         if idle and silent > idle:
             reason = f"silent for {_duration(idle)}: idle timeout; see {runs.STDERR}"
             more = self._option("idle_timeout")
-            self.stop(f"{reason}, or allow more with {more}", EXIT_TIMEOUT)
+            self.stop(f"{reason}, or allow more with {more}", EXIT_TIMEOUT, "silence")
 
     def _option(self, key: str) -> str:
         """Where a limit is set: a run of a plan has it from there."""
@@ -400,7 +441,7 @@ class Supervisor:
         what = f"task={record.get('task_id')} agent={agent} run={self.run.run_id}"
         then = f"stopped after {_duration(limit)}" if limit else "no limit is set; stop-run ends it"
         spell = _duration(int(seconds) if seconds >= 10 else round(seconds, 1))
-        post(self.run, "WARNING", f"{what}: silent for {spell}; {then}")
+        notices.post(self.run, "WARNING", f"{what}: silent for {spell}; {then}")
 
     def _limit(self, key: str) -> float:
         value = self.run.record.get(key)
@@ -412,9 +453,9 @@ class Supervisor:
         same_boot = self.run.text("boot_id") == procs.machine()["boot_id"]
         return began if began and same_boot and began <= self._started else self._started
 
-    def stop(self, reason: str, code: int) -> None:
+    def stop(self, reason: str, code: int, error_class: str = "") -> None:
         """Begin to stop the run: SIGTERM to its group now, SIGKILL to its tree after the grace."""
-        self.stop_reason, self.stop_code = reason, code
+        self.stop_reason, self.stop_code, self.stop_class = reason, code, error_class
         self.kill_at = time.monotonic() + stop_grace()
         if self.guard or runs.guard_lives(self.run):
             group = self._group()
@@ -445,7 +486,7 @@ class Supervisor:
                 try:
                     stop(path)
                 except (UserError, OSError) as error:
-                    log(self.run, f"the child run {path} could not be stopped: {error}")
+                    notices.log(self.run, f"the child run {path} could not be stopped: {error}")
 
     def _kill(self) -> None:
         """SIGKILL to everything of the run but its guard, which is left to say how it ended."""
@@ -486,18 +527,15 @@ class Supervisor:
         if not os.path.isdir(self.run.path):  # an agent can remove its own folder
             os.makedirs(self.run.path, runs.MODE, exist_ok=True)
         self._drain_output()
-        status, reason = judge(code, self.reader.outcome, self.reader.understood, self.stop_reason)
-        if code not in (None, 0) and not reason:
-            reason = _reason_of_code(self.run, code or 0)
+        self._write_timing()
+        outcome, understood = self.reader.outcome, self.reader.understood
+        good_codes = runs.success_codes(self.run)
+        status = judgement.judge(code, outcome, understood, self.stop_reason, good_codes)
         self._add_outcome()
+        self._estimate_cost()
         if code is None and status == runs.COMPLETED:
             self.run.record["recovered"] = True
-        if self.stop_reason and status == runs.FAILED:
-            reason = self.stop_reason
-            if self.stop_code > EXIT_SIGNAL:  # by a person, or for one: no failure of its own
-                self.run.record["stopped"] = True
-        if reason == runs.SUPERVISOR_LOST and not runs.was_started(self.run):
-            reason = runs.NEVER_STARTED  # taken over while its guard was giving up
+        reason = self._note_failure(code) if status == runs.FAILED else ""
         self._write_when_possible(code, status, reason)
         if status == runs.COMPLETED:
             return 0
@@ -505,12 +543,31 @@ class Supervisor:
             return self.stop_code
         return code or EXIT_FAILED
 
+    def _note_failure(self, code: int | None) -> str:
+        """Put into the record of which class the failure is; return the reason."""
+        record = self.run.record
+        if self.stop_reason and self.stop_code > EXIT_SIGNAL:
+            record["stopped"] = True  # by a person, or for one: no failure of its own
+            return self.stop_reason
+        if self.stop_reason:
+            record["error_class"] = self.stop_class
+            return self.stop_reason
+        if code is None:
+            record["error_class"] = "lost"
+            # It may have been taken over while its guard was giving up.
+            return runs.SUPERVISOR_LOST if runs.was_started(self.run) else runs.NEVER_STARTED
+        failure = judgement.failure_of(self.run, code, self.reader.outcome)
+        record["error_class"] = failure.kind
+        if failure.reset:
+            record["reset_time"] = ids.rfc3339(int(failure.reset * 1e9))
+        return failure.reason
+
     def _write_when_possible(self, code: int | None, status: str, reason: str) -> None:
         """Write answer and record; on a full disk try for a while, and leave the rest to repair."""
         limit = time.monotonic() + _FULL_DISK_SECONDS
         while True:
             try:
-                _write_output(self.run, self.reader.outcome.final_text)
+                output.write(self.run, self.reader.outcome.final_text)
                 faults.point("run-output-written")
                 self._record_end(code, status, reason)
             except OSError as error:
@@ -523,7 +580,7 @@ class Supervisor:
                     raise  # this is a repair: whoever began it tells
                 text = f"its end cannot be recorded: {error}; mend that, then run any command again"
                 self.run.record["error_summary"] = redact.one_line(text)
-                log(self.run, text)
+                notices.log(self.run, text)
             return
 
     def _exit_code(self) -> int | None:
@@ -566,18 +623,53 @@ class Supervisor:
             rest -= len(data)
             self._show(self.reader.feed(data))
         self._show(self.reader.finish())
-        self._write_transcript(self._redaction.finish())
+        self._write_transcript(self._redaction.finish(), is_last=True)
+
+    def _write_timing(self) -> None:
+        """Leave for a replay how the output grew; a run is no worse without it."""
+        if self._timing is None:
+            return  # this is a repair: nobody has seen it grow
+        sizes = os.fstat(self._stdout).st_size, os.fstat(self._stderr).st_size
+        text = self._timing.text(self._ended, *sizes)
+        try:
+            if text:
+                files.replace_file(self.run.file(runs.TIMING), text.encode(), 0o600, durable=False)
+        except OSError as error:
+            notices.log(self.run, f"{runs.TIMING} could not be written: {error}")
 
     def _add_outcome(self) -> None:
         outcome, record = self.reader.outcome, self.run.record
-        for key in ("model", "session_id"):
-            if getattr(outcome, key):
-                record[key] = redact.text(getattr(outcome, key))
+        self._add_names()
         for key in ("input_tokens", "cached_tokens", "output_tokens", "cost_usd", "turns"):
             if getattr(outcome, key) is not None:
                 record[key] = getattr(outcome, key)
+        if outcome.session_totals:
+            record["session_totals"] = outcome.session_totals
         if self.reader.understood and self.reader.has_tools:
             record["tool_calls"] = outcome.tool_calls
+
+    def _add_names(self) -> None:
+        for key in ("model", "session_id"):
+            if getattr(self.reader.outcome, key):
+                self.run.record[key] = redact.text(getattr(self.reader.outcome, key))
+
+    def _estimate_cost(self) -> None:
+        """Put in what the tokens cost at list prices, where the agent told no cost."""
+        record = self.run.record
+        figures = ("input_tokens", "cached_tokens", "output_tokens")
+        into, cached, out = (base.as_count(record.get(key)) for key in figures)
+        if "cost_usd" in record or into is None or out is None:
+            return
+        from lib import prices
+
+        if not self.run.text("model"):
+            model = redact.text(_configured_model(self.run))
+            record.update({"model": model} if model else {})
+        usage = self.reader.outcome.usage_by_model
+        usage = usage or {self.run.text("model"): (into, cached or 0, out)}
+        cost = prices.estimate(usage, self.run.text("config"))
+        if cost is not None:
+            record.update(cost_usd=cost, cost_estimated=True)
 
     def _record_end(self, code: int | None, status: str, reason: str) -> None:
         record = self.run.record
@@ -590,147 +682,26 @@ class Supervisor:
         runs.write_record(self.run)
         faults.point("run-ended")
         # Never noted before: that comes after a record with an end, and who finds one leaves it.
-        try_note(self.run, "EXIT_CODE", str(record["exit_code"]))
-        announce_end(self.run)
+        notices.try_note(self.run, "EXIT_CODE", str(record["exit_code"]))
+        notices.announce_end(self.run)
         faults.point("run-announced")
         clear_marks(self.run, self.adopted)
 
 
-def judge(
-    code: int | None, outcome: Outcome, understood: bool, stop_reason: str
-) -> tuple[str, str]:
-    """(status, reason): whether the run succeeded, from all that is known of it.
-
-    Exit code 0 proves nothing where the output is understood: there must be
-    the event of success and an answer.  An unknown exit code is made good by
-    those, and by nothing else.
-    """
-    proven = understood and outcome.success is True and bool(outcome.final_text)
-    if stop_reason and not (proven and code == 0):
-        return runs.FAILED, stop_reason
-    if code is None:
-        return (runs.COMPLETED, "") if proven else (runs.FAILED, runs.SUPERVISOR_LOST)
-    if code != 0:
-        return runs.FAILED, outcome.error or ""
-    if understood and not proven:
-        return runs.FAILED, outcome.error or "exit code 0, but it ended without a result"
-    return runs.COMPLETED, ""
-
-
-def _reason_of_code(run: runs.Run, code: int) -> str:
-    if code > EXIT_SIGNAL and code - EXIT_SIGNAL in SIGNAL_NAMES:
-        number = code - EXIT_SIGNAL
-        hint = " (out of memory?)" if number == procs.SIGKILL else ""
-        return f"ended by {SIGNAL_NAMES[number]}{hint}"
-    lines = [line for line in stderr_tail(run) if line.strip()]
-    last = f": {lines[-1].strip()}" if lines else ""
-    return f"agent exited with code {code}{last}"
+def _configured_model(run: runs.Run) -> str:
+    """The model that the settings of its agent name; "" for none, or where they have no place."""
+    try:
+        look_up = getattr(agents.load(run.text("agent")), "configured_model", None)
+    except UserError:  # a repair by another version
+        return ""
+    folder = run.text("agent_home")
+    return look_up(folder) if look_up is not None and folder else ""
 
 
 def _duration(seconds: float) -> str:
     if seconds >= 120 and seconds % 60 == 0:
         return f"{seconds / 60:g} min"
     return f"{seconds:g} s"
-
-
-# -- what a run tells others -----------------------------------------------
-
-
-def note(run: runs.Run, pairs: dict[str, str]) -> None:
-    """Append KEY=VALUE lines to the run's cwd.txt."""
-    lines = [f"{key}={value}".replace("\n", "\\n") for key, value in pairs.items()]
-    files.append_line(run.file(runs.CWD), redact.text("\n".join(lines)))
-
-
-def try_note(run: runs.Run, key: str, value: str) -> None:
-    """Append KEY=VALUE to cwd.txt; the run goes on whatever the agent has made of that file."""
-    try:
-        note(run, {key: value})
-    except OSError as error:
-        log(run, f"{key} could not be noted in {runs.CWD}: {error}")
-
-
-def note_once(run: runs.Run, key: str, value: str) -> None:
-    """The same, unless an earlier supervisor has done that."""
-    try:
-        text = run.read_text(runs.CWD, 1 << 20)
-    except OSError:
-        text = ""
-    if f"\n{key}=" not in f"\n{text}":
-        try_note(run, key, value)
-
-
-def post(run: runs.Run, kind: str, body: str, durable: bool = True) -> None:
-    """A message about the run on its bus.
-
-    A bus that cannot be written must not cost an agent's work: the error goes
-    into the run folder instead.
-    """
-    path = run.text("bus")
-    if not path:
-        return
-    project, task = run.text("project_id"), run.text("task_id")
-    from lib import bus
-
-    try:
-        bus.append(
-            path,
-            type_=kind,
-            body=body,
-            project=project,
-            task=task,
-            run=run.run_id,
-            durable=durable,
-        )
-    except (UserError, OSError) as error:
-        log(run, f"{kind} could not be posted to {path}: {error}")
-
-
-def log(run: runs.Run, text: str) -> None:
-    """A line in the run's supervisor.log, which exists only when something went wrong."""
-    try:
-        files.append_line(run.file("supervisor.log"), f"{ids.rfc3339()} {redact.one_line(text)}")
-    except OSError:
-        pass
-
-
-def announce(run: runs.Run) -> None:
-    """RUN_START on the bus."""
-    names = (runs.PROMPT, runs.STDOUT, runs.STDERR, runs.OUTPUT)
-    rows = [f"{name.partition('.')[0].removeprefix('agent-')}: {run.file(name)}" for name in names]
-    body = "\n".join(["run started", f"run_dir: {run.path}", *rows])
-    post(run, "RUN_START", body, durable=False)  # RUN_STOP makes both of them so
-
-
-def announce_end(run: runs.Run) -> None:
-    """RUN_STOP or RUN_CRASH on the bus; the latter begins with the line that `grep '^ERROR '` finds."""
-    where = [f"run_dir: {run.path}", f"output: {run.file(runs.OUTPUT)}"]
-    if run.text("status") == runs.COMPLETED:
-        code = run.text("exit_code")
-        post(run, "RUN_STOP", "\n".join([f"run stopped with code {code}", *where]))
-        return
-    agent = run.text("agent_name") or run.text("agent")
-    # A failure is one line; a plan's run that never began is none, and begun again.
-    again = run.text("error_summary") == runs.NEVER_STARTED and run.text("attempt_token")
-    word = "RETRY" if again or run.record.get("will_retry") is True else "ERROR"
-    first = (
-        f"{word} task={run.text('task_id')} agent={agent} exit={run.text('exit_code')} "
-        f"run={run.run_id}: {run.text('error_summary')}"
-    )
-    lines = stderr_tail(run)
-    tail = ["", f"## stderr (last {STDERR_LINES} lines)", *[f"    {line}" for line in lines]]
-    post(run, "RUN_CRASH", "\n".join([first, *where, *(tail if lines else [])]))
-
-
-def stderr_tail(run: runs.Run, count: int = STDERR_LINES) -> list[str]:
-    """The last lines of the agent's stderr, redacted and harmless; none of what is no file."""
-    from lib import shown
-
-    try:
-        lines = shown.tail(run.file(runs.STDERR), count)
-    except (UserError, OSError):
-        return []
-    return [line[: redact.LINE_LIMIT] for line in lines]
 
 
 def clear_marks(run: runs.Run, had_others: bool) -> None:
@@ -747,65 +718,6 @@ def clear_marks(run: runs.Run, had_others: bool) -> None:
     runs.unmark(run)
 
 
-def _write_output(run: runs.Run, answer: str | None) -> None:
-    """Make output.md: the agent's own, else the answer of its stream, else a copy of stdout."""
-    path = run.file(runs.OUTPUT)
-    if os.path.isdir(path) and not os.path.islink(path):
-        os.rename(path, f"{path}.{time.time_ns()}")  # a file cannot replace it
-    if os.path.lexists(path):
-        own = _own_output(path)
-        if own is not None:
-            clean = _redacted(own)
-            if clean != own:
-                files.replace_file(path, clean, 0o600)
-            else:
-                _flush(path)  # the agent does not, and the record will say that it is there
-            return
-    if answer is not None:
-        data = answer.encode("utf-8", "replace")
-    else:
-        data = _head(run.file(runs.STDOUT))
-        if len(data) > OUTPUT_LIMIT_BYTES:
-            data = data[:OUTPUT_LIMIT_BYTES]
-            data += f"\n\n[cut here: the whole is in {runs.STDOUT}]\n".encode()
-    if data and not data.endswith(b"\n"):
-        data += b"\n"
-    data = _redacted(data)
-    # The record comes next, in the same folder: one flush of that does for both.
-    if not files.create_file(path, data, 0o600):
-        files.replace_file(path, data, 0o600, name_durable=False)
-
-
-def _flush(path: str) -> None:
-    fd = files.open_regular(path)
-    try:
-        files.sync(fd)
-    finally:
-        os.close(fd)
-
-
-def _head(path: str) -> bytes:
-    """The first bytes of a file, one more than the limit; b"" for what is none (a link, a FIFO)."""
-    try:
-        return files.read_regular(path, OUTPUT_LIMIT_BYTES + 1)
-    except OSError:
-        return b""
-
-
-def _own_output(path: str) -> bytes | None:
-    """What the agent itself wrote as output.md; None for nothing."""
-    data = _head(path)
-    if len(data) > OUTPUT_LIMIT_BYTES:
-        data = data[:OUTPUT_LIMIT_BYTES] + b"\n\n[cut here: larger than 16 MiB]\n"
-        files.replace_file(path, data, 0o600)
-    return data or None
-
-
-def _redacted(data: bytes) -> bytes:
-    text = data.decode("utf-8", "surrogateescape")
-    return redact.text(text).encode("utf-8", "surrogateescape")
-
-
 # -- runs that lost their supervisor -----------------------------------------
 
 
@@ -813,6 +725,10 @@ def adopt(run: runs.Run, lock: int, detached: bool = False) -> Supervisor:
     """A supervisor for a run that another process started; the caller holds its lock."""
     watch = Supervisor(run, lock, _reader_of(run), detached=detached)
     watch.adopted = True
+    if run.text("config"):  # whose tokens this process may not know
+        from lib import config
+
+        config.know_tokens(run.text("config"))
     for key in ("pid", "pgid"):  # a record of before its agent has none
         run.record.setdefault(key, 0)
     run.record.update(supervisor_pid=os.getpid(), supervisor_start=procs.own_start())
@@ -823,7 +739,15 @@ def adopt(run: runs.Run, lock: int, detached: bool = False) -> Supervisor:
 def _reader_of(run: runs.Run) -> Reader:
     try:
         backend = agents.load(run.text("agent"))
-        reader: Reader = backend.reader({"output": run.text("output_kind") or "text"})
+        options: dict[str, object] = {}
+        if run.text("output_kind"):
+            options["output"] = run.text("output_kind")
+        if run.record.get("resumed") is True:
+            options.update(resume=True, totals_before=run.record.get("totals_before"))
+        for key in ("output_file", "output_file_before"):  # of an agent that answers in a file
+            if key in run.record:
+                options[key] = run.text(key)
+        reader: Reader = backend.reader(options)
     except UserError:
         return base.TextReader()
     return reader
@@ -873,7 +797,8 @@ def _finish_repair(watch: Supervisor) -> bool:
     try:
         watch._open_files()
         if not runs.was_started(run):
-            _write_output(run, None)
+            output.write(run, None)
+            run.record["error_class"] = "lost"
             watch._record_end(None, runs.FAILED, runs.NEVER_STARTED)
         else:
             watch._finish()
@@ -904,22 +829,10 @@ def _unused_record(run: runs.Run) -> runs.Record:
 
 def _complete_marks(run: runs.Run) -> None:
     """A run whose supervisor was killed between its record and its last message."""
-    note_once(run, "EXIT_CODE", run.text("exit_code"))
-    if run.text("bus") and not _was_announced(run, "RUN_STOP", "RUN_CRASH"):
-        announce_end(run)
+    notices.note_once(run, "EXIT_CODE", run.text("exit_code"))
+    if run.text("bus") and not notices.was_announced(run, "RUN_STOP", "RUN_CRASH"):
+        notices.announce_end(run)
     clear_marks(run, had_others=True)
-
-
-def _was_announced(run: runs.Run, *types: str) -> bool:
-    """Whether one of these messages about the run is among the last of its bus."""
-    from lib import bus
-
-    path = run.text("bus")
-    try:
-        recent = bus.last(path, 2000)
-    except (UserError, OSError):
-        return True
-    return any(message.run_id == run.run_id and message.type in types for message in recent)
 
 
 def repair_all(runs_dir: str) -> int:
@@ -940,7 +853,7 @@ def _repair_marked(run: runs.Run) -> bool:
             return False
         return repair(run.path)
     except (UserError, OSError) as error:
-        log(run, f"the run could not be repaired: {error}")
+        notices.log(run, f"the run could not be repaired: {error}")
         return False
 
 

@@ -14,10 +14,11 @@ class Unit:
     """
 
     __slots__ = (
+        "_failures",
+        "_given_up",
         "_turn",
         "agents",
         "check",
-        "failures",
         "fd",
         "held",
         "misfires",
@@ -25,6 +26,7 @@ class Unit:
         "outcome",
         "retry_at",
         "run",
+        "stand_in_for",
         "started",
         "stop_reason",
         "task",
@@ -37,7 +39,9 @@ class Unit:
         self.name = name  # the task's id; `id@agent` in a review
         self.agents = agents
         self._turn = 0
-        self.failures = 0  # attempts of this agent that failed since this start of the plan
+        self._given_up: set[int] = set()
+        self._failures = [0] * len(agents)
+        self.stand_in_for = ""  # the agent that would do it, were its provider not closed
         self.misfires = 0  # times that its supervisor ended before the agent began
         self.retry_at = 0.0  # monotonic
         self.run: runs.Run | None = None  # while one is under way
@@ -67,24 +71,55 @@ class Unit:
         return self.agents[self._turn]
 
     @property
+    def candidates(self) -> tuple[str, ...]:
+        """Who may do it still, the preferred one first."""
+        left = [agent for n, agent in enumerate(self.agents) if n not in self._given_up]
+        return tuple(left) or (self.agent,)
+
+    @property
     def next_agent(self) -> str:
-        """Who would stand in for the present agent; "" for nobody."""
-        return self.agents[self._turn + 1] if self._turn + 1 < len(self.agents) else ""
+        """Who would take over from the present agent for good; "" for nobody."""
+        others = [
+            agent
+            for n, agent in enumerate(self.agents)
+            if n not in self._given_up and n != self._turn
+        ]
+        return others[0] if others else ""
+
+    @property
+    def failures(self) -> int:
+        """Attempts of the present agent that failed since this start of the plan."""
+        return self._failures[self._turn]
 
     @property
     def is_last_try(self) -> bool:
         """Whether the task has failed if the attempt that is made now does."""
         return self.failures >= self.task.retries and not self.next_agent
 
-    def fall_back(self) -> None:
-        """Hand over to the next agent, whose attempts are counted anew."""
-        self._turn += 1
-        self.failures = self.misfires = 0
+    def note_failure(self) -> None:
+        """Count a failed attempt of the present agent."""
+        self._failures[self._turn] += 1
 
-    def continue_with(self, agent: str) -> None:
-        """Go on with the agent that an earlier start had come to, if it is still one of ours."""
+    def give_up_agent(self) -> None:
+        """Hand over to the next agent for good; its attempts count on their own."""
+        self._given_up.add(self._turn)
+        self.turn_to(self.candidates[0])
+
+    def turn_to(self, agent: str) -> None:
+        """Let that one of the candidates do it for now."""
+        turn = self.agents.index(agent)
+        if turn != self._turn:
+            self._turn, self.misfires = turn, 0
+
+    def continue_with(self, agent: str, *, stands_in: bool = False) -> None:
+        """Go on with the agent that an earlier start had come to, if it is still one of ours.
+
+        Those before it have used up their tries, unless it only `stands_in`.
+        """
         if agent in self.agents:
-            self._turn = self.agents.index(agent)
+            self.turn_to(agent)
+            if not stands_in:
+                self._given_up.update(range(self._turn))
 
 
 def units_of(task: Task, agents: tuple[str, ...], quorum: int) -> list[Unit]:

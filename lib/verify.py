@@ -1,8 +1,9 @@
 """Proof of success: a task's checks, run in fresh processes after its agent has ended.
 
 `verify:` commands run one after the other in the task's folder; their output
-is kept in `verify.txt` of the run folder.  `expect:` looks at files and at
-output.md.  Nothing here trusts what the agent said.
+is kept in `verify.txt` of the run folder, without secrets once they have ended
+(above 16 MiB it stays as it came).  `expect:` looks at files and at output.md.
+Nothing here trusts what the agent said.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import os
 import re
 import time
 
-from lib import files, procs, redact, runs, supervisor
+from lib import agents, files, procs, redact, runs, supervisor
 from lib.agents import base
 from lib.errors import EXIT_SIGNAL
 from lib.plan import Task
 
-REPORT = "verify.txt"
+REPORT = runs.VERIFY
 MAX_OUTPUT_BYTES = 16 << 20
 
 
@@ -55,6 +56,7 @@ class Check:
 
     def _next(self) -> None:
         if not self._commands:
+            self._redact_report()
             self.ended = True
             return
         self._current = self._commands.pop(0)
@@ -111,10 +113,22 @@ class Check:
                 return
             self._next()
 
+    def _redact_report(self) -> None:
+        """Take secrets out of what the commands printed, once nobody writes to it any more."""
+        try:
+            written = files.read_regular(self._report, MAX_OUTPUT_BYTES + 1)
+            text = written.decode("utf-8", "surrogateescape")
+            clean = redact.text(text).encode("utf-8", "surrogateescape")
+            if len(written) <= MAX_OUTPUT_BYTES and clean != written:
+                files.replace_file(self._report, clean, 0o600)
+        except OSError:
+            pass  # there is none, or no room: it stays as it is, and is shown redacted
+
     def _fail(self, what: str) -> None:
         shown = " ".join(redact.text(self._current).split())[:200]
         where = f"; see {REPORT} in its run folder" if os.path.exists(self._report) else ""
         self.reason = f"verify {what}: {shown}{where}"
+        self._redact_report()
         self.ended = True
 
     def end(self) -> None:
@@ -145,7 +159,7 @@ def _hint(code: int) -> str:
     """What a shell means by an exit code, where it means something."""
     if code in (126, 127):
         return " (not found)" if code == 127 else " (could not be executed)"
-    name = supervisor.SIGNAL_NAMES.get(code - EXIT_SIGNAL, "")
+    name = procs.SIGNAL_NAMES.get(code - EXIT_SIGNAL, "")
     memory = "; out of memory?" if code - EXIT_SIGNAL == procs.SIGKILL else ""
     return f" ({name}{memory})" if name else ""
 
@@ -157,7 +171,7 @@ def environment(task: Task, run: runs.Run) -> dict[str, str]:
     task's `env:` to give.
     """
     foreign = {
-        *base.KNOWN_TOKEN_VARIABLES,
+        *agents.all_token_variables(),
         *base.NESTED_SESSION_VARIABLES,
         "JRUN_TASK_FOLDER",  # of the run inside which the plan was started
     }

@@ -17,7 +17,12 @@ from lib.printer import Printer, size_of
 from lib.situation import Situation
 
 STDOUT = 1
-EVENT_COLOURS = {events.FAILED: "red", events.WARNING: "yellow", events.CLOSING: "yellow"}
+EVENT_COLOURS = {
+    events.FAILED: "red",
+    events.WARNING: "yellow",
+    events.CLOSING: "yellow",
+    events.QUOTA_CLOSED: "yellow",
+}
 
 
 class View:

@@ -61,7 +61,7 @@ class Waits:
 
     def _is_ready(self, task_id: str) -> bool:
         task, entry = self._plan.tasks[task_id], self.entry(task_id)
-        if entry.state not in (state.PENDING, state.WAITING) or seconds_to_wait(entry, self.now):
+        if entry.state != state.PENDING or seconds_to_wait(entry, self.now):
             return False
         is_held = self.closed_stage(task_id) or self.open_needs(task_id) or self.holder_of(task)
         return not is_held
@@ -140,7 +140,8 @@ class Waits:
         if is_active(entry):
             silent = any(self._is_silent(item) for item in running(entry))
             return "silent" if silent and entry.state == state.RUNNING else "runs"
-        return "waits" if seconds_to_wait(entry, self.now) else "ready"
+        is_waiting = entry.state == state.WAITING or seconds_to_wait(entry, self.now)
+        return "waits" if is_waiting else "ready"
 
     def _is_silent(self, attempt: Attempt) -> bool:
         now = self._watcher.look(attempt)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 
-from lib import files, ids, redact, review, runs, state, verify
+from lib import files, ids, paths, redact, review, runs, state, verify
 from lib.activity import TOOL_FACTOR, Activity, Watcher
 from lib.errors import UsageError
 from lib.plan import Plan, Task
@@ -84,12 +85,17 @@ class Explainer:
         return f"is done: {_agent(last)} finished it at {_clock(last.get('ended'))} ({_run(last)})"
 
     def _failed(self, entry: TaskState) -> str:
-        tries = len(entry.attempts)
+        tries = entry.tries()
         why = redact.one_line(entry.why or "for a reason that was not noted", REASON_LIMIT)
         text = f"failed{f' after {tries} attempts' if tries > 1 else ''}: {why}"
         if tries:
-            text += f"; look with: show-run {_run(entry.attempts[-1])}"
+            text += f"; look with: bin/show-run {_run(entry.attempts[-1])}{self._place()}"
         return text if self._situation.is_run else f"{text}; start the plan again to retry it"
+
+    def _place(self) -> str:
+        """The option by which a script finds these runs; "" where it needs none."""
+        runs_dir = self._situation.runs_dir
+        return "" if runs_dir == paths.runs_dir() else f" --runs-dir {shlex.quote(runs_dir)}"
 
     def _blocked(self, task_id: str, entry: TaskState) -> str:
         found = self._cause_of_block(task_id)
@@ -176,6 +182,8 @@ class Explainer:
             return f"is done: {_verdict_of(own[-1])} ({_run(own[-1])})"
         if own and own[-1].get("result") == "running" and self._situation.is_run:
             return self._judging(self._plan.tasks[task_id], entry, own[-1])
+        if own and own[-1].get("result") == state.QUOTA and self._situation.is_run:
+            return f"waits for the quota of {_agent(own[-1])}: {own[-1].get('why')}"
         failed = f"failed: {own[-1].get('why')}; " if own and own[-1].get("why") else ""
         return f"{failed}is part of {task_id}, which {self._phrase(task_id)}"
 
@@ -190,10 +198,12 @@ class Explainer:
                     f"still runs as {_run(attempt)} ({_agent(attempt)}) though the plan does not; "
                     "start the plan again and it is taken over"
                 )
+        tries = entry.tries()
         if running(entry):
             what = f"has ended as {_run(running(entry)[-1])}, and was not judged yet"
-        elif entry.attempts:
-            tries = len(entry.attempts)
+        elif entry.state == state.WAITING:
+            what = self._waiting(entry)
+        elif tries:
             reason = f" ({redact.one_line(entry.why, REASON_LIMIT)})" if entry.why else ""
             what = f"is not done after {tries} attempt{'s' if tries > 1 else ''}{reason}"
         elif task_id not in self._waits.scope:
@@ -219,6 +229,8 @@ class Explainer:
 
     def _waits_for_its_turn(self, task_id: str, entry: TaskState) -> str:
         """Why a task that waits for no other one is not running."""
+        if entry.state == state.WAITING:
+            return self._waiting(entry)
         wait = seconds_to_wait(entry, self._waits.now)
         if wait:
             reason = f", {entry.why.removeprefix('tried again ')}" if entry.why else ""
@@ -243,6 +255,11 @@ class Explainer:
         spread = f"; starts of one agent are at least {pause:g} s apart" if is_paced else ""
         after = f" ({entry.why})" if entry.why else ""
         return f"is about to start{after}{spread}"
+
+    def _waiting(self, entry: TaskState) -> str:
+        """A task that waits for a quota, say, with the time that is left."""
+        wait = seconds_to_wait(entry, self._waits.now)
+        return f"{entry.why} (in {spoken(wait + 0.999)})" if wait else entry.why or "waits"
 
     def _waits_for_others(self, task_id: str) -> str:
         stage = self._waits.closed_stage(task_id)
@@ -294,7 +311,7 @@ def _end_of_plan(situation: Situation) -> str:
         who = f"the process that ran it (pid {pid}) is gone" if pid else "nobody runs it now"
         return f"the plan is not running: {who}"
     cause = closing_cause(situation)
-    because = f" after {cause}" if cause else ""
+    because = f" ({cause})" if cause else ""
     code = situation.text("exit_code")
     return f"the plan is not running: it ended at {_clock(ended)} with exit code {code}{because}"
 

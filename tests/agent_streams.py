@@ -20,6 +20,12 @@ def cases(cli: str) -> list[dict[str, object]]:
     return [case for case in found if case["cli"] == cli]
 
 
+def texts() -> list[dict[str, object]]:
+    """Recorded outputs that are no stream of events; `expect` for those that have an answer."""
+    found: list[dict[str, object]] = json.loads((STREAMS / "text-index.json").read_text("utf-8"))
+    return found
+
+
 def stream(name: str) -> bytes:
     return (STREAMS / f"{name}.stdout").read_bytes()
 

@@ -35,7 +35,8 @@ def _safe(text: str) -> str:
 
 def one_line(text: str, limit: int = 200) -> str:
     """The text safe to show, its white space single blanks, at most `limit` characters."""
-    line = " ".join(_safe(text[:_MAX_HELD]).split())
+    text = text if len(text) <= _MAX_HELD else redact.before_gap(text[:_MAX_HELD])
+    line = " ".join(_safe(text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

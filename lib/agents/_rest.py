@@ -10,7 +10,8 @@ environment, and prints one event a line:
     {"type": "alive"}                        the service works, and has nothing to show
     {"type": "text", "text": "A lock is"}    a piece of the answer
     {"type": "result", "status": "success", "text": "A lock is …", "model": …, "usage": …}
-    {"type": "result", "status": "error", "error": "one sentence"}
+    {"type": "result", "status": "error", "error": "one sentence", "error_class": "quota",
+     "http_status": 429, "reset": 1795417200.5}  (the time at which a limit ends)
 
 `usage` has input_tokens, cached_tokens, output_tokens and cost_usd, as far as they
 are told.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from lib import redact
 from lib.agents import _render, base
@@ -29,6 +31,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import UnionType
+
+SETTINGS: dict[str, object] = {
+    "base_url": base.address,
+    "max_tokens": int,
+    "parameters": dict,
+    "read_timeout": (int, float),
+}
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_rest_main.py")
 
@@ -168,7 +177,22 @@ class StreamReader(base.JsonLinesReader):
         fault = ""
         if event.get("status") != "success":
             fault = base.as_line(event.get("error")) or base.NO_REASON
+            outcome.fault_class = base.as_name(event.get("error_class"))
+            outcome.fault_status = base.as_count(event.get("http_status"))
+            outcome.fault_reset = base.as_amount(event.get("reset"))
         self.settle(base.as_text(event.get("text")), fault)
         warning = base.as_line(event.get("warning"))
         outcome.note = warning or outcome.note
         return (f"· {warning}\n" if warning else "") + self.summary()
+
+
+def failure(ended: base.Ended, key_variable: str) -> base.Failure:
+    """Of which class a failure is: the process that asked knows it, and its sentence has the cure."""
+    from lib.agents import _failure, _reset
+
+    kind = ended.outcome.fault_class
+    if kind in base.ERROR_CLASSES and ended.outcome.error:
+        reset = _reset.sensible(ended.outcome.fault_reset or 0.0, time.time())
+        return base.Failure(kind, ended.outcome.error, reset)
+    login = f"set {key_variable}, or token_file: of the agent in config.yaml"
+    return _failure.of_program(ended, _failure.Program(login=login), _failure.plain_lines(ended))

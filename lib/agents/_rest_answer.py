@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_ANSWER_CHARACTERS = 2 << 20  # JSON may take six bytes for one, and a line holds 16 MiB
 MAX_SOURCES = 200
+MAX_QUERIES = 200
 DONE = "[DONE]"
 _DOLLARS_PER_TICK = 1e-10  # Source: docs.x.ai, "Cost Tracking"
 
@@ -30,7 +31,7 @@ class Answer:
         self.final = ""  # all of the text, where its end repeats it
         self.usage: dict[str, object] = {}
         self.warning = ""
-        self.queries: list[str] = []  # that were searched for, each once
+        self.queries: list[str] = []  # that were searched for, each once; no more than are shown
         self.is_complete = False  # its end was told, and it was a good one
         self.is_over = False  # nothing more is to be expected
         self._sources: dict[int, tuple[str, str]] = {}  # number in the text: address and title
@@ -141,7 +142,8 @@ class ChatAnswer(Answer):
 
     def _on_finish(self, reason: object) -> None:
         if reason in ("content_filter", "error"):
-            raise AnswerError(f"it ended its answer with {reason}")
+            kind = "refusal" if reason == "content_filter" else "overload"
+            raise AnswerError(f"it ended its answer with {reason}", kind)
         if reason == "length":
             self.warning = _CUT
         self.is_complete = self.is_complete or bool(base.as_text(reason))
@@ -194,8 +196,11 @@ class AgentAnswer(Answer):
             self._note_queries(item)
 
     def _note_queries(self, event: dict[str, object]) -> None:
-        queries = [base.as_text(query) for query in base.as_list(event.get("queries"))]
-        self.queries += [query for query in queries if query and query not in self.queries]
+        # Each event may repeat the list, or bring new ones without end.
+        for value in base.as_list(event.get("queries"))[:MAX_QUERIES]:
+            query = base.as_line(value)
+            if query and query not in self.queries and len(self.queries) < MAX_QUERIES:
+                self.queries.append(query)
 
     def _on_end(self, kind: str, response: dict[str, object]) -> str:
         status = base.as_text(response.get("status")) or kind.removeprefix("response.")

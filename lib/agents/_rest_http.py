@@ -15,6 +15,7 @@ import time
 
 from lib import ids
 from lib.agents import _render, _rest_address, _rest_answer, base
+from lib.agents._rest_stream import AskError
 from lib.errors import UserError
 
 TYPE_CHECKING = False
@@ -31,11 +32,18 @@ ERROR_BYTES = 64 << 10
 class _BusyError(Exception):
     """A try that failed and may be repeated: what happened, the cure, when the service says so."""
 
-    def __init__(self, what: str, cure: str, pause_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        cure: str,
+        pause_seconds: float | None = None,
+        status: int | None = None,
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.cure = cure
         self.pause_seconds = pause_seconds
+        self.status = status
 
 
 class Request:
@@ -71,7 +79,7 @@ class Request:
             except _BusyError as busy:
                 pause = _pause(number, busy.pause_seconds)
                 if number == TRIES or waited + pause > MAX_WAIT_SECONDS:
-                    raise UserError(_given_up(busy, number)) from None
+                    raise _given_up(busy, number) from None
                 self.say(f"{busy.what}; try {number + 1} of {TRIES} in {pause:.3g} s")
                 self.sleep(pause)
                 waited += pause
@@ -119,23 +127,23 @@ class Request:
             return self.silence()
         if is_late and isinstance(error, OSError):  # it may be at work on it, and be paid for it
             what = f"{self.address.place} closed the connection without an answer"
-            return UserError(f"{what}: {_reason(error)}; it may have been at work: start it again")
+            what = f"{what}: {_reason(error)}; it may have been at work: start it again"
+            return AskError(what, "overload")
         if isinstance(error, OSError):
             what = f"no connection to {self.address.place}: {_reason(error)}"
             return _BusyError(what, "check the network, HTTPS_PROXY and base_url")
         what = f"{self.address.place} does not speak HTTP: {_reason(error)}"
-        return UserError(f"{what}; correct base_url")
+        return AskError(f"{what}; correct base_url", "bad-request")
 
     def _distrust(self, error: ssl.SSLCertVerificationError) -> UserError:
         what = f"the certificate of {self.address.place} is not to be trusted"
         why = _render.one_line(error.verify_message, 200)
-        return UserError(f"{what}: {why}; correct base_url, or name its authority in SSL_CERT_FILE")
+        cure = "correct base_url, or name its authority in SSL_CERT_FILE"
+        return AskError(f"{what}: {why}; {cure}", "bad-request")
 
     def silence(self) -> UserError:
-        return UserError(
-            f"{self.address.place} said nothing for {self.silence_seconds:g} s; "
-            "read_timeout: in config.yaml allows more"
-        )
+        what = f"{self.address.place} said nothing for {self.silence_seconds:g} s"
+        return AskError(f"{what}; read_timeout: in config.yaml allows more", "silence")
 
     def _refusal(self, response: http.client.HTTPResponse) -> Exception:
         """What a status other than 200 means."""
@@ -144,22 +152,23 @@ class Request:
         what = f"HTTP {status}: {said or _render.one_line(response.reason, 100) or 'no reason'}"
         if 300 <= status < 400:
             to = _render.one_line(response.getheader("Location") or "nowhere", 200)
-            return UserError(f"HTTP {status} leads to {to}: no key goes there; correct base_url")
+            what = f"HTTP {status} leads to {to}: no key goes there; correct base_url"
+            return AskError(what, "bad-request", status=status)
         if _is_about_money(status, said):
-            return UserError(
-                f"{what}; the account of {self.key_variable} is out of credit or at its limit: "
-                "see to it at the service"
-            )
+            cure = "is out of credit or at its limit: see to it at the service"
+            what = f"{what}; the account of {self.key_variable} {cure}"
+            return AskError(what, "quota", status=status)
         if status in (401, 403) or (status == 400 and "api key" in said.lower()):
-            return UserError(
-                f"{what}; set {self.key_variable}, or token_file: in config.yaml, to a valid key"
-            )
+            cure = f"set {self.key_variable}, or token_file: in config.yaml, to a valid key"
+            return AskError(f"{what}; {cure}", "login", status=status)
         if status == 404:
-            return UserError(f"{what}; correct {self._model()}, or base_url ({self.address.url})")
+            cure = f"correct {self._model()}, or base_url ({self.address.url})"
+            return AskError(f"{what}; {cure}", "bad-request", status=status)
         if status == 429 or status >= 500:
             cure = "start fewer at once, or try again later" if status == 429 else "try again later"
-            return _BusyError(what, cure, _retry_after(response.getheader("Retry-After")))
-        return UserError(f"{what}; correct {self._model()}, or parameters: in config.yaml")
+            return _BusyError(what, cure, _retry_after(response.getheader("Retry-After")), status)
+        cure = f"correct {self._model()}, or parameters: in config.yaml"
+        return AskError(f"{what}; {cure}", "bad-request", status=status)
 
     def _model(self) -> str:
         for name in ("model", "preset"):
@@ -168,12 +177,15 @@ class Request:
         return "model"
 
 
-def _given_up(busy: _BusyError, tries: int) -> str:
+def _given_up(busy: _BusyError, tries: int) -> AskError:
     tried = f", after {tries} tries" if tries > 1 else ""
+    kind = "quota" if busy.status == 429 else "overload"
     if not busy.pause_seconds:
-        return f"{busy.what}{tried}; {busy.cure}"
-    when = ids.rfc3339(time.time_ns() + int(busy.pause_seconds * 1e9))
-    return f"{busy.what}{tried}; it says to try again in {busy.pause_seconds:.0f} s, at {when}"
+        return AskError(f"{busy.what}{tried}; {busy.cure}", kind, status=busy.status)
+    reset = time.time() + busy.pause_seconds
+    when = ids.rfc3339(int(reset * 1e9))
+    cure = f"it says to try again in {busy.pause_seconds:.0f} s, at {when}"
+    return AskError(f"{busy.what}{tried}; {cure}", kind, status=busy.status, reset=reset)
 
 
 def _pause(number: int, told: float | None) -> float:

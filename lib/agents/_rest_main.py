@@ -72,7 +72,8 @@ class Conversation:
         except UserError as failure:
             self._flush()
             sentence = _render.one_line(f"{self.service}: {failure}", 1000)
-            self._emit(type="result", status="error", error=sentence, **self._facts())
+            facts = {**_fault_facts(failure), **self._facts()}
+            self._emit(type="result", status="error", error=sentence, **facts)
             sys.stderr.write(sentence + "\n")
             return failure.exit_code
         return EXIT_OK
@@ -91,7 +92,7 @@ class Conversation:
             if not self.answer.is_complete:
                 raise _broken(type(error).__name__) from None
         except _rest_stream.AnswerError as fault:
-            raise UserError(f"{fault}; try again") from None
+            raise _rest_stream.AskError(f"{fault}; {_CURES[fault.kind]}", fault.kind) from None
         finally:
             request.close()
         self._end()
@@ -100,12 +101,14 @@ class Conversation:
         key = os.environ.get(self.key_variable, "").strip()
         cure = f"set {self.key_variable}, or token_file: of the agent in config.yaml"
         if not key:
-            raise UserError(f"there is no key for it; {cure}", EXIT_USAGE)
+            fault = f"there is no key for it; {cure}"
+            raise _rest_stream.AskError(fault, "login", exit_code=EXIT_USAGE)
         if not (key.isascii() and key.isprintable() and " " not in key):
             fault = f"its key has characters that no key has (two lines?); {cure}"
-            raise UserError(fault, EXIT_USAGE)
+            raise _rest_stream.AskError(fault, "login", exit_code=EXIT_USAGE)
         if not prompt.strip():
-            raise UserError("the prompt is empty; write what it shall do")
+            fault = "the prompt is empty; write what it shall do"
+            raise _rest_stream.AskError(fault, "bad-request")
         asked: dict[str, object] = {"input": prompt}
         if not self.is_agent_api:
             asked = {"messages": [{"role": "user", "content": prompt}]}
@@ -133,7 +136,7 @@ class Conversation:
             return
         if kind not in ("text/event-stream", ""):
             what = f"{self.url} answers with {_render.one_line(kind, 60)}, which is no answer"
-            raise UserError(f"{what}; correct base_url")
+            raise _rest_stream.AskError(f"{what}; correct base_url", "bad-request")
         events = _rest_stream.EventStream()
         while not self.answer.is_over:
             piece = response.read1(READ_BYTES)
@@ -167,7 +170,8 @@ class Conversation:
             raise _broken("the stream ended")
         text = answer.with_sources()
         if not text.strip():
-            raise UserError("its answer is empty; try again, or another model")
+            fault = "its answer is empty; try again, or another model"
+            raise _rest_stream.AskError(fault, "failed")
         self._flush()
         if sources := answer.sources():
             self._emit(type="text", text=f"\n\n{sources}")
@@ -186,8 +190,20 @@ class Conversation:
         self._last_sign = time.monotonic()
 
 
+_CURES = {"overload": "try again", "refusal": "word the prompt in another way"}
+
+
 def _broken(why: str) -> UserError:
-    return UserError(f"its answer broke off before its end ({why}); try again")
+    fault = f"its answer broke off before its end ({why}); try again"
+    return _rest_stream.AskError(fault, "overload")
+
+
+def _fault_facts(failure: UserError) -> dict[str, object]:
+    """What the last event tells of a failure beside its sentence."""
+    if not isinstance(failure, _rest_stream.AskError):
+        return {"error_class": "bad-request"}  # an address that is none, say
+    facts = {"error_class": failure.kind, "http_status": failure.status, "reset": failure.reset}
+    return {name: value for name, value in facts.items() if value}
 
 
 def _whole(response: http.client.HTTPResponse) -> str:

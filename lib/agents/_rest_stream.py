@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+from lib.errors import UserError
+
 MAX_EVENT_BYTES = 8 << 20
 
 
 class AnswerError(Exception):
-    """What the service sent is no answer: why, in a few words."""
+    """What the service sent is no answer: why, in a few words, and of which class that is."""
+
+    def __init__(self, message: str, kind: str = "overload") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class AskError(UserError):
+    """No answer, and why: a sentence, its error class, an HTTP status, when a limit ends."""
+
+    def __init__(
+        self,
+        message: str,
+        kind: str,
+        *,
+        status: int | None = None,
+        reset: float | None = None,
+        exit_code: int | None = None,
+    ) -> None:
+        super().__init__(message, exit_code)
+        self.kind = kind
+        self.status = status
+        self.reset = reset
 
 
 class EventStream:

@@ -9,18 +9,28 @@ A backend is one file of this folder with
     STREAM           whether its output is a stream of events (else plain text)
     command(launch), environment(launch), reader(options)
 
-and, where they apply, CHOOSES_SESSION = True (the session id can be passed before
-the start), PREAMBLE = False (the prompt is to come without the toolkit's preamble),
+and, where they apply, CHOOSES_SESSION = True or chooses_session(options) (the session
+id can be passed before the start), RESUMES = True or resumes(options) (a session can be
+gone on with), SESSION_IN_CWD = True (in the working folder where it began, only),
+STREAM_OPTIONS (those of its options that a version may be too old for: see
+Launch.is_old), PREAMBLE = False (the prompt is to come without the toolkit's preamble),
 check_prompt(path) (UserError for one that it can do nothing with), executable(options)
-and token_variables(options) in place of the constants.
+and token_variables(options) in place of the constants, stdin(launch) (whether the prompt is
+there; otherwise it is empty), settled(options, run) (the options
+of this one run, asked for before anything is made of them), failure(ended) (of which class
+a failure is, from exit code, output and stderr; the one place that knows).
 
-For bin/doctor, where they apply: SETTINGS (its own keys in config.yaml and the kinds of
-their values), VERSION (a pattern of what `--version` prints) with TRIED (the oldest and
-the newest that was tried), HOME_VARIABLE (moves its settings), LOGIN and REPAIR (cures),
-find_login(variables) and conditions(options, variables).
+SETTINGS has its own keys in config.yaml and the kinds of their values (lib/config_check.py
+says what a kind is); without it all keys are let through.
+
+For bin/doctor, where they apply: VERSION (a pattern of what `--version` prints) with
+TRIED (the oldest and the newest that was tried), HOME_VARIABLE (moves its settings),
+LOGIN and REPAIR (cures), find_login(variables) and conditions(options, variables).
 """
 
 from __future__ import annotations
+
+import time
 
 from lib import redact
 from lib.agents import _render
@@ -48,11 +58,15 @@ KNOWN_TOKEN_VARIABLES = (
     "PERPLEXITY_API_KEY",
     "XAI_API_KEY",
     "AMP_API_KEY",
+    "COPILOT_GITHUB_TOKEN",
     "COPILOT_PROVIDER_API_KEY",
+    "COPILOT_PROVIDER_BEARER_TOKEN",
     "CURSOR_API_KEY",
+    "DASHSCOPE_API_KEY",
     "DEEPSEEK_API_KEY",
     "GROQ_API_KEY",
     "MISTRAL_API_KEY",
+    "OPENCODE_API_KEY",
     "OPENROUTER_API_KEY",
     "CONDUCTOR_API_KEY",
 )
@@ -74,6 +88,7 @@ class Launch:
     __slots__ = (
         "cwd",
         "executable",
+        "is_old",
         "model",
         "options",
         "prompt_path",
@@ -92,6 +107,7 @@ class Launch:
         model: str | None = None,
         session_id: str | None = None,
         resume: bool = False,
+        is_old: bool = False,
         options: Mapping[str, object] | None = None,
     ) -> None:
         self.executable = executable
@@ -101,7 +117,12 @@ class Launch:
         self.model = model
         self.session_id = session_id
         self.resume = resume
+        self.is_old = is_old  # it has refused one of STREAM_OPTIONS: plain text, by the oldest ones
         self.options: dict[str, object] = dict(options or {})
+
+
+# The figures of a session that has not begun.
+NOTHING_USED = dict.fromkeys(("input_tokens", "cached_tokens", "output_tokens", "cost_usd"), 0)
 
 
 def argument(what: str, value: str) -> str:
@@ -111,6 +132,52 @@ def argument(what: str, value: str) -> str:
     return value
 
 
+EMPTY_ANSWER = "the answer is empty"  # an error of a Reader
+
+OUTPUTS = ("stream", "text")  # what `output:` of an agent with a stream mode may say
+
+
+def address(value: object) -> str:
+    """What a setting must be in place of this value, where an address is wanted; "" = nothing."""
+    text = as_text(value)
+    is_one = text.startswith(("http://", "https://")) and " " not in text and text.isprintable()
+    # Passwords and keys stand behind these, and it may be shown on a command line.
+    is_bare = not set(text) & set("@?#")
+    return "" if is_one and is_bare else "an address, such as https://host, and no more than that"
+
+
+def words(
+    options: Mapping[str, object], key: str, default: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The arguments that the configuration gives under `key`; UserError for what are none."""
+    values = options.get(key)
+    if values is None:
+        return default
+    if not isinstance(values, list) or not all(map(is_word, values)):
+        agent = _render.one_line(str(options.get("type") or "an agent"), 60)
+        raise UserError(
+            f'{key} of {agent} must be a list of strings; write {key}: [--option, "value"]'
+        )
+    return tuple(map(str, values))
+
+
+def is_word(value: object) -> bool:
+    """Whether YAML made of it what was written; `yes` and 1.10 need quotes."""
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def wants_text(options: Mapping[str, object] | None) -> bool:
+    """Whether `output:` of an agent with a stream mode asks for plain text in its place."""
+    kind = (options or {}).get("output") or "stream"
+    if kind not in OUTPUTS:
+        agent = (options or {}).get("type") or "the agent"
+        raise UserError(
+            f"unknown output of {_render.one_line(str(agent), 60)}: "
+            f"{_render.one_line(str(kind), 60)}; known: stream, text"
+        )
+    return kind == "text"
+
+
 class Outcome:
     """What a stream told so far; final after `Reader.finish`."""
 
@@ -118,6 +185,9 @@ class Outcome:
         "cached_tokens",
         "cost_usd",
         "error",
+        "fault_class",
+        "fault_reset",
+        "fault_status",
         "final_text",
         "input_tokens",
         "model",
@@ -125,25 +195,92 @@ class Outcome:
         "open_tools",
         "output_tokens",
         "session_id",
+        "session_totals",
         "success",
         "tool_calls",
         "turns",
+        "usage_by_model",
     )
 
     def __init__(self) -> None:
         self.final_text: str | None = None  # as the agent gave it: control characters and all
         self.success: bool | None = None  # None: this kind of output does not tell
         self.error: str | None = None  # one line
+        self.fault_class: str | None = None  # the name that the stream has for the error
+        self.fault_status: int | None = None  # its HTTP status
+        self.fault_reset: float | None = None  # when a limit ends, seconds since the epoch
         self.session_id: str | None = None
         self.model: str | None = None
         self.input_tokens: int | None = None  # those read from a cache are among them
         self.cached_tokens: int | None = None
         self.output_tokens: int | None = None
+        self.usage_by_model: dict[str, tuple[int, int, int]] = {}  # in, cached, out; if it tells
         self.turns: int | None = None
         self.cost_usd: float | None = None  # of this run alone, where the stream tells
+        self.session_totals: dict[str, object] | None = None  # of its session up to its end
         self.tool_calls = 0
         self.open_tools = 0  # begun and not yet answered
         self.note: str | None = None  # the last transient trouble
+
+
+ERROR_CLASSES = (
+    "not-installed",
+    "login",
+    "quota",
+    "overload",
+    "timeout",
+    "silence",
+    "crash",
+    "refusal",
+    "bad-request",
+    "too-old",
+    "no-session",
+    "lost",
+    "failed",
+)
+TAIL_BYTES = 64 << 10  # of stdout and of stderr, from which a failure is read
+
+
+class Ended:
+    """A run that failed: its exit code (None: unknown) and the end of what it wrote.
+
+    `at` is when it wrote last, in seconds since the epoch: what "in 5 minutes" counts from.
+    """
+
+    __slots__ = ("agent", "at", "code", "options", "outcome", "stderr", "stdout")
+
+    def __init__(
+        self,
+        *,
+        code: int | None,
+        outcome: Outcome,
+        stdout: str = "",
+        stderr: str = "",
+        options: Mapping[str, object] | None = None,
+        agent: str = "the agent",
+        at: float = 0.0,
+    ) -> None:
+        self.code = code
+        self.outcome = outcome
+        self.stdout = stdout
+        self.stderr = stderr
+        self.options: dict[str, object] = dict(options or {})
+        self.agent = agent
+        self.at = at or time.time()
+
+
+class Failure:
+    """Why a run failed: its class, one sentence with cause and cure, and the end of a limit.
+
+    `reset` is in seconds since the epoch; 0 where nobody told it.
+    """
+
+    __slots__ = ("kind", "reason", "reset")
+
+    def __init__(self, kind: str, reason: str, reset: float = 0.0) -> None:
+        self.kind = kind
+        self.reason = reason
+        self.reset = reset
 
 
 class Reader:
@@ -210,12 +347,30 @@ class TextReader(Reader):
         head, tail = self._head, self._tail[-(MAX_TEXT_BYTES // 2) :]
         if self._size == len(head) + len(tail):
             return (head + tail).decode("utf-8", "replace")
-        # Cut between lines: redaction does not know half a token.
-        head = head[: head.rfind(b"\n") + 1] or head
-        tail = tail[tail.find(b"\n") + 1 :] or tail
-        left_out = self._size - len(head) - len(tail)
+        # Cut between lines, or words: redaction does not know half a token.
+        first, last = head[: head.rfind(b"\n") + 1], tail[tail.find(b"\n") + 1 :]
+        if not first:
+            first = head[: len(redact.before_gap(head.decode("latin-1")))]
+        if b"\n" not in tail:
+            last = tail[len(tail) - len(redact.behind_gap(tail.decode("latin-1"))) :]
+        left_out = self._size - len(first) - len(last)
         note = f"\n[… {left_out} bytes left out …]\n\n".encode()
-        return (head + note + tail).decode("utf-8", "replace")
+        return (first + note + last).decode("utf-8", "replace")
+
+
+class AnswerReader(TextReader):
+    """Plain text of an agent with a stream mode that is not used: no answer is no success.
+
+    The line feed at its end is the program's, and no part of the answer.
+    """
+
+    def finish(self) -> str:
+        shown = super().finish()
+        answer = (self.outcome.final_text or "").removesuffix("\n")
+        self.outcome.final_text = answer or None
+        if not answer.strip():
+            self.outcome.success = False
+        return shown
 
 
 class JsonLinesReader(Reader):
@@ -256,8 +411,8 @@ class JsonLinesReader(Reader):
     def begin_tool(self, tool_id: str) -> None:
         """Count a call; it is open until it is answered, or the run is settled."""
         self.outcome.tool_calls += 1
-        # One without an id can never be answered; the number bounds what a broken stream costs.
-        if tool_id and len(self._open_tools) < 10_000:
+        # One without an id can never be answered; the numbers bound what a broken stream costs.
+        if 0 < len(tool_id) <= 1000 and len(self._open_tools) < 10_000:
             self._open_tools.add(tool_id)
         self.outcome.open_tools = len(self._open_tools)
 
@@ -274,7 +429,7 @@ class JsonLinesReader(Reader):
         outcome.open_tools = 0
         outcome.success = not fault and bool(answer.strip())
         outcome.final_text = answer if outcome.success else None
-        outcome.error = None if outcome.success else fault or "the answer is empty"
+        outcome.error = None if outcome.success else fault or EMPTY_ANSWER
 
     def summary(self, duration_ms: float | None = None) -> str:
         """The last line: how it ended, and what it took."""
@@ -328,6 +483,8 @@ class JsonLinesReader(Reader):
 
 
 def _parse_object(text: str) -> dict[str, object] | None:
+    if not text.startswith("{"):
+        return None
     import json
 
     try:
@@ -367,6 +524,17 @@ def as_amount(value: object) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15:
         return float(value)
     return None
+
+
+def since(total: float | None, before: object, key: str) -> float | None:
+    """What was added to a total since `before` told it; None where that cannot be known.
+
+    `before` is the mapping of an earlier run's totals, or None where they are unknown.
+    """
+    earlier = as_amount(as_dict(before).get(key))
+    if total is None or earlier is None or total < earlier:
+        return None
+    return total - earlier
 
 
 def as_session_id(value: object) -> str | None:

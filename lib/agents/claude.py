@@ -1,5 +1,13 @@
 """Claude Code (`claude -p`), its answer read from the stream-json it prints.
 
+    agents:
+      claude:
+        base_url: http://127.0.0.1:8899  # without a /v1
+        sandbox: true  # root may do anything on this machine
+        args: [--max-turns, 50]  # further arguments
+        unattended: [--permission-mode, acceptEdits]  # in place of what lets it do all
+        output: text  # plain text in place of events: neither tokens nor cost
+
 Source: `claude --help` and runs of 2.1.197 and 2.1.330.
 """
 
@@ -23,25 +31,49 @@ TOKEN_VARIABLES: tuple[str, ...] = (
 PACED = True
 STREAM = True
 CHOOSES_SESSION = True
+RESUMES = True
+STREAM_OPTIONS = (
+    *("--output-format", "--verbose", "--session-id", "--input-format"),
+    *("--tools", "--permission-mode"),
+)
 
-SETTINGS = {"base_url": str, "sandbox": bool}
+SETTINGS = {
+    "base_url": base.address,
+    "sandbox": bool,
+    "args": list,
+    "unattended": list,
+    "output": base.OUTPUTS,
+}
 VERSION = r"(\d[\w.-]*) \(Claude Code\)"
 TRIED = ("2.1.197", "2.1.330")
 HOME_VARIABLE = "CLAUDE_CONFIG_DIR"
-LOGIN = "run claude and type /login, or set ANTHROPIC_API_KEY"
+LOGIN = "set ANTHROPIC_API_KEY, or run claude and type /login"
 # Source: npm 11 with 2.1.330; its program is a placeholder until then.
 REPAIR = "where npm held back its install script: node install.cjs in its package folder"
 
-# Its own default of 10 makes a wrong key take 190 s to be told; 5 is some 20 s.
-_MAX_RETRIES = "5"
+_UNATTENDED = ("--tools", "default", "--permission-mode", "bypassPermissions")
+_OLD_UNATTENDED = ("--dangerously-skip-permissions",)
+# Unless the user has exported something else.
+_QUIET = {
+    "DISABLE_TELEMETRY": "1",
+    "DISABLE_ERROR_REPORTING": "1",
+    "DISABLE_AUTOUPDATER": "1",
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    # With its own default of 10 a wrong key takes 190 s to be told, with 4 some 20 s.
+    "CLAUDE_CODE_MAX_RETRIES": "4",
+}
 
 
 def command(launch: base.Launch) -> list[str]:
     """The command line; the prompt comes on stdin."""
-    # stream-json demands --verbose. --tools takes any number of values: an option must follow it.
-    argv = [launch.executable or "claude", "-p", "--input-format", "text"]
-    argv += ["--output-format", "stream-json", "--verbose"]
-    argv += ["--tools", "default", "--permission-mode", "bypassPermissions"]
+    options = launch.options
+    unattended = _OLD_UNATTENDED if launch.is_old else _UNATTENDED
+    argv = [launch.executable or "claude", "-p"]
+    if not (launch.is_old or base.wants_text(options)):  # stream-json demands --verbose
+        argv += ["--input-format", "text", "--output-format", "stream-json", "--verbose"]
+    # --tools takes any number of values: an option, and no word, must follow it.
+    argv += base.words(options, "unattended", unattended)
+    argv += base.words(options, "args")
     if launch.model:
         argv += ["--model", base.argument("model", launch.model)]
     if launch.session_id:
@@ -53,12 +85,9 @@ def command(launch: base.Launch) -> list[str]:
 def environment(launch: base.Launch) -> dict[str, str | None]:
     """What to set and (None) unset in the agent's environment."""
     changes: dict[str, str | None] = dict.fromkeys(base.NESTED_SESSION_VARIABLES)
-    changes["DISABLE_TELEMETRY"] = "1"
-    changes["DISABLE_ERROR_REPORTING"] = "1"
-    changes["DISABLE_AUTOUPDATER"] = "1"
-    changes["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
-    if "CLAUDE_CODE_MAX_RETRIES" not in os.environ:
-        changes["CLAUDE_CODE_MAX_RETRIES"] = _MAX_RETRIES
+    changes.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+    if launch.options.get("token"):  # else it sends both: a token goes beside a key, not before it
+        changes.update(dict.fromkeys(TOKEN_VARIABLES[1:]))
     base_url = launch.options.get("base_url")
     if isinstance(base_url, str) and base_url:
         changes["ANTHROPIC_BASE_URL"] = base_url
@@ -83,7 +112,8 @@ def conditions(
     options: Mapping[str, object], variables: Mapping[str, str]
 ) -> list[tuple[str, str, str, str]]:
     """What must hold for it to work here: (what, "ok" | "note" | "FAIL", finding, cure)."""
-    if os.geteuid() != 0:
+    unattended = base.words(options, "unattended", _UNATTENDED)
+    if os.geteuid() != 0 or not {"bypassPermissions", *_OLD_UNATTENDED} & set(unattended):
         return []
     for name in ("IS_SANDBOX", "CLAUDE_CODE_BUBBLEWRAP"):
         if variables.get(name) == "1":
@@ -95,15 +125,24 @@ def conditions(
 
 
 def reader(options: Mapping[str, object] | None = None) -> base.Reader:
-    """A reader of claude's stream-json."""
-    return StreamReader()
+    """A reader of claude's stream-json, or of plain text; options as codex.reader has them."""
+    options = options or {}
+    if base.wants_text(options):
+        return base.AnswerReader()
+    is_resumed = options.get("resume") is True
+    return StreamReader(options.get("totals_before") if is_resumed else base.NOTHING_USED)
 
 
 class StreamReader(base.JsonLinesReader):
-    """Understands stream-json, and any events that it does not know, by leaving them out."""
+    """Understands stream-json, and any events that it does not know, by leaving them out.
 
-    def __init__(self) -> None:
+    Where only totals of the session are told, what this run used is what is more than
+    `before`, and unknown where that is.
+    """
+
+    def __init__(self, before: object = base.NOTHING_USED) -> None:
         super().__init__()
+        self._before = before
         self._last_text = ""
         self._cost = 0.0
 
@@ -119,7 +158,14 @@ class StreamReader(base.JsonLinesReader):
             return self._on_user(event)
         if kind == "result":
             return self._on_result(event)
+        if kind == "rate_limit_event":
+            self._note_limit(base.as_dict(event.get("rate_limit_info")))
         return ""
+
+    def _note_limit(self, limit: dict[str, object]) -> None:
+        """Source: claude-agent-sdk, SDKRateLimitInfo; it comes with a login, not with a key."""
+        resets_at = base.as_amount(limit.get("resetsAt"))
+        self.outcome.fault_reset = resets_at if limit.get("status") == "rejected" else None
 
     def _on_system(self, event: dict[str, object]) -> str:
         if event.get("subtype") == "init":
@@ -134,6 +180,8 @@ class StreamReader(base.JsonLinesReader):
         message = base.as_dict(event.get("message"))
         nested = event.get("parent_tool_use_id") is not None  # a sub-agent speaks
         model = base.as_name(message.get("model"))
+        if model == "<synthetic>" and not nested:  # an error, in the program's own words
+            self.outcome.fault_class = base.as_name(event.get("error"))
         if model and model != "<synthetic>" and not nested:
             self.outcome.model = model
         shown = []
@@ -171,6 +219,7 @@ class StreamReader(base.JsonLinesReader):
         self._take_figures(event)
         answer = base.as_text(event.get("result"))
         fine = event.get("is_error") is False and event.get("subtype") == "success"
+        self.outcome.fault_status = base.as_count(event.get("api_error_status"))
         self.settle(answer, "" if fine else _fault(event, answer))
         shown = "" if answer == self._last_text or not fine else _render.paragraph(answer)
         return shown + self.summary(base.as_amount(event.get("duration_ms")))
@@ -178,21 +227,61 @@ class StreamReader(base.JsonLinesReader):
     def _take_figures(self, event: dict[str, object]) -> None:
         outcome = self.outcome
         outcome.turns = base.as_count(event.get("num_turns"))
-        usage = event.get("usage")
-        if isinstance(usage, dict):
-            outcome.cached_tokens = base.as_count(usage.get("cache_read_input_tokens")) or 0
-            created = base.as_count(usage.get("cache_creation_input_tokens")) or 0
-            fresh = base.as_count(usage.get("input_tokens")) or 0
-            outcome.input_tokens = fresh + outcome.cached_tokens + created
-            outcome.output_tokens = base.as_count(usage.get("output_tokens")) or 0
-        # total_cost_usd is the session's, with all runs before this one when it was resumed.
-        models = event.get("model_usage_since_last_result")
-        if isinstance(models, dict):
-            costs = [base.as_amount(base.as_dict(m).get("costUSD")) for m in models.values()]
+        # These two are the session's, with all runs before this one when it was resumed.
+        cost = base.as_amount(event.get("total_cost_usd"))
+        totals = _tokens_of_models(event.get("modelUsage"))
+        since = event.get("model_usage_since_last_result")
+        tokens = _tokens(event.get("usage"))
+        if not any(tokens.values()):  # so after an exceeded budget
+            tokens = self._tokens_since(since, totals) or tokens
+        for name, count in tokens.items():
+            setattr(outcome, name, count)
+        if isinstance(since, dict):
+            costs = [base.as_amount(base.as_dict(m).get("costUSD")) for m in since.values()]
             self._cost += sum(cost for cost in costs if cost)
             outcome.cost_usd = round(self._cost, 10)
         else:
-            outcome.cost_usd = base.as_amount(event.get("total_cost_usd"))
+            used = base.since(cost, self._before, "cost_usd")
+            outcome.cost_usd = None if used is None else round(used, 10)
+        told: dict[str, object] = {**totals, **({} if cost is None else {"cost_usd": cost})}
+        outcome.session_totals = told or None
+
+    def _tokens_since(self, since: object, totals: dict[str, int]) -> dict[str, int | None]:
+        """The tokens of this run, {} where nothing is told."""
+        if isinstance(since, dict):
+            return {**_tokens_of_models(since)}
+        used = {name: base.since(total, self._before, name) for name, total in totals.items()}
+        return {name: None if count is None else int(count) for name, count in used.items()}
+
+
+def _tokens(usage: object) -> dict[str, int | None]:
+    """What a `usage` tells; those that went into the cache, or came out of it, are input too."""
+    if not isinstance(usage, dict):
+        return {}
+    cached = base.as_count(usage.get("cache_read_input_tokens")) or 0
+    created = base.as_count(usage.get("cache_creation_input_tokens")) or 0
+    fresh = base.as_count(usage.get("input_tokens")) or 0
+    output = base.as_count(usage.get("output_tokens")) or 0
+    return {
+        "input_tokens": fresh + cached + created,
+        "cached_tokens": cached,
+        "output_tokens": output,
+    }
+
+
+def _tokens_of_models(models: object) -> dict[str, int]:
+    """The sums over a `modelUsage`; {} for anything else."""
+    if not isinstance(models, dict):
+        return {}
+    sums = dict.fromkeys(("input_tokens", "cached_tokens", "output_tokens"), 0)
+    for usage in map(base.as_dict, models.values()):
+        cached = base.as_count(usage.get("cacheReadInputTokens")) or 0
+        created = base.as_count(usage.get("cacheCreationInputTokens")) or 0
+        fresh = base.as_count(usage.get("inputTokens")) or 0
+        sums["input_tokens"] += fresh + cached + created
+        sums["cached_tokens"] += cached
+        sums["output_tokens"] += base.as_count(usage.get("outputTokens")) or 0
+    return sums
 
 
 def _retry(event: dict[str, object]) -> str:
@@ -214,3 +303,43 @@ def _fault(event: dict[str, object], answer: str) -> str:
 def _tool_result(block: dict[str, object]) -> str:
     text = base.joined_texts(block.get("content"))
     return _render.tool_result(text, is_error=block.get("is_error") is True)
+
+
+def failure(ended: base.Ended) -> base.Failure:
+    """Of which class a failure is. In text mode its errors are on stdout, in place of the answer."""
+    from lib.agents import _failure
+
+    to_run_as_user = "run as a user; or, on a machine made for it, put sandbox: true in config.yaml"
+    more = "allow more in args: of the agent, or make the task smaller"
+    signs = (
+        (
+            "bad-request",
+            "cannot be used with root",
+            "does not run unattended as root",
+            to_run_as_user,
+        ),
+        ("bad-request", "input must be provided", "was given an empty prompt", "write one"),
+        (
+            "bad-request",
+            r"max(?:imum)?(?: number of)? turns|error_max_turns",
+            "has reached its limit of turns",
+            more,
+        ),
+        (
+            "bad-request",
+            r"maximum budget|usd budget|error_max_budget",
+            "has reached its limit of cost",
+            more,
+        ),
+        (
+            "bad-request",
+            "session id .{0,80}already in use",
+            "has a session of that id",
+            "start it again",
+        ),
+        ("not-installed", "native binary", "", REPAIR),
+    )
+    program = _failure.Program(
+        install=INSTALL, login=LOGIN, options=(*STREAM_OPTIONS, "--model", "--resume"), signs=signs
+    )
+    return _failure.of_program(ended, program, _failure.plain_lines(ended))

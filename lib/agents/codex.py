@@ -3,11 +3,14 @@
     agents:
       codex:
         base_url: http://127.0.0.1:8899/v1  # with its /v1
+        args: [-c, model_reasoning_effort="high"]  # further arguments
+        unattended: [--sandbox, workspace-write]  # in place of the switch that lets it do all
+        output: text  # plain text in place of events: no tokens
 
 It takes its key from CODEX_API_KEY or from `codex login`; where there is
 neither, OPENAI_API_KEY, which it does not look at itself, is passed on as that.
 Its plugins are off: with them it asks api.github.com at each start. It cannot
-be told a session id before the start.
+be told a session id before the start, and tells it with its first event.
 
 Source: `codex exec --help`, and runs of 0.169.0.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import os
 
+from lib import files
 from lib.agents import _render, base
 
 TYPE_CHECKING = False
@@ -28,13 +32,21 @@ INSTALL = "npm install -g @openai/codex"
 TOKEN_VARIABLES: tuple[str, ...] = ("CODEX_API_KEY", "OPENAI_API_KEY")
 PACED = True
 STREAM = True
+RESUMES = True
+STREAM_OPTIONS = ("--json", "--skip-git-repo-check")
 
-SETTINGS = {"base_url": str}
+SETTINGS = {
+    "base_url": base.address,
+    "args": list,
+    "unattended": list,
+    "output": base.OUTPUTS,
+}
 VERSION = r"codex\S* (\d[\w.-]*)"
 TRIED = ("0.169.0", "0.169.0")
 HOME_VARIABLE = "CODEX_HOME"
 LOGIN = "run codex login, or set CODEX_API_KEY"
 
+_UNATTENDED = ("--dangerously-bypass-approvals-and-sandbox",)
 # `--disable plugins` would do as well, but is an error to a version that has none.
 _QUIET = (
     "features.plugins=false",
@@ -46,11 +58,17 @@ _QUIET = (
 
 def command(launch: base.Launch) -> list[str]:
     """The command line; the prompt comes on stdin."""
-    argv = [launch.executable or "codex", "exec", "--dangerously-bypass-approvals-and-sandbox"]
-    argv += ["--skip-git-repo-check", "--json"]
+    options = launch.options
+    argv = [launch.executable or "codex", "exec", *base.words(options, "unattended", _UNATTENDED)]
+    # Some options take any number of values: another option must follow them.
+    argv += base.words(options, "args")
+    if not launch.is_old:
+        argv += ["--skip-git-repo-check"]
+    if not (launch.is_old or base.wants_text(options)):
+        argv += ["--json"]
     for setting in _QUIET:
         argv += ["-c", setting]
-    base_url = launch.options.get("base_url")
+    base_url = options.get("base_url")
     if isinstance(base_url, str) and base_url:
         argv += ["-c", f"openai_base_url={_toml_string(base_url)}"]
     if launch.model:
@@ -71,6 +89,8 @@ def environment(launch: base.Launch) -> dict[str, str | None]:
     """What to set and (None) unset in the agent's environment."""
     changes: dict[str, str | None] = dict.fromkeys(base.NESTED_SESSION_VARIABLES)
     changes["RUST_LOG"] = "off"  # else good runs have ERROR lines on stderr
+    if launch.options.get("token"):
+        changes["OPENAI_API_KEY"] = None
     key = _key_for_others(launch.options)
     if key:
         changes["CODEX_API_KEY"] = key
@@ -88,9 +108,44 @@ def _key_for_others(options: Mapping[str, object]) -> str | None:
     return str(variables.get("OPENAI_API_KEY") or "") or None
 
 
+def settings_folder(variables: Mapping[str, object]) -> str:
+    """Where its login and its config.toml are."""
+    return os.path.expanduser(str(variables.get(HOME_VARIABLE) or "~/.codex"))
+
+
 def _login_path(variables: Mapping[str, object]) -> str:
-    home = os.path.expanduser(str(variables.get(HOME_VARIABLE) or "~/.codex"))
-    return os.path.join(home, "auth.json")
+    return os.path.join(settings_folder(variables), "auth.json")
+
+
+def model_argument(options: Mapping[str, object]) -> str:
+    """The model that `args:` of the configuration name; "" for none."""
+    words = base.words(options, "args")
+    found = ""
+    for word, following in zip(words, (*words[1:], ""), strict=False):
+        if word in ("-m", "--model"):
+            found = following
+        elif word.startswith("--model="):
+            found = word.removeprefix("--model=")
+        elif word in ("-c", "--config") and following.partition("=")[0].strip() == "model":
+            found = following.partition("=")[2].strip().strip("\"'")
+    return found
+
+
+def configured_model(folder: str) -> str:
+    """The model that the config.toml of its settings folder names; "" where it names none.
+
+    Source: docs/config.md of codex: `model`, which that of the chosen `profile` replaces.
+    """
+    import tomllib
+
+    try:
+        text = files.read_regular(os.path.join(folder, "config.toml"), 1 << 20)
+        settings = tomllib.loads(text.decode())
+    except (OSError, ValueError, RecursionError):
+        return ""
+    profile = base.as_dict(settings.get("profiles")).get(base.as_text(settings.get("profile")))
+    model = base.as_dict(profile).get("model") or settings.get("model")
+    return base.as_name(model) or ""
 
 
 def find_login(variables: Mapping[str, str]) -> tuple[str, str]:
@@ -118,22 +173,38 @@ def conditions(
 
 
 def reader(options: Mapping[str, object] | None = None) -> base.Reader:
-    """A reader of the events; option `resume` says that they are of a resumed session."""
-    return StreamReader(is_resumed=(options or {}).get("resume") is True)
+    """A reader of the events, or of plain text.
+
+    Option `resume` says that they are of a resumed session, and `totals_before` what
+    that had used until then.
+    """
+    options = options or {}
+    if base.wants_text(options):
+        return base.AnswerReader()
+    before = options.get("totals_before") if options.get("resume") is True else base.NOTHING_USED
+    return StreamReader(before)
+
+
+# What its usage is called, here and there.
+_FIGURES = {
+    "input_tokens": "input_tokens",
+    "cached_tokens": "cached_input_tokens",
+    "output_tokens": "output_tokens",
+}
 
 
 class StreamReader(base.JsonLinesReader):
     """Understands the events of `codex exec --json`, and leaves out those it does not know.
 
-    They tell neither model nor cost. Their tokens are the session's, so that
-    nothing is said of the tokens of a resumed one.
+    They tell neither model nor cost. Their tokens are the session's: those of this
+    run are what is more than `before`, and unknown where that is.
     """
 
     end_event = "turn.completed"
 
-    def __init__(self, *, is_resumed: bool = False) -> None:
+    def __init__(self, before: object = base.NOTHING_USED) -> None:
         super().__init__()
-        self._is_resumed = is_resumed
+        self._before = before
         self._turns = self.outcome.turns = 0
         self._answer = ""
 
@@ -175,12 +246,19 @@ class StreamReader(base.JsonLinesReader):
         self._turns += 1
         outcome = self.outcome
         outcome.turns = self._turns
-        if not self._is_resumed:
-            outcome.input_tokens = base.as_count(usage.get("input_tokens"))
-            outcome.cached_tokens = base.as_count(usage.get("cached_input_tokens"))
-            outcome.output_tokens = base.as_count(usage.get("output_tokens"))
+        self._take_usage(usage)
         self.settle(self._answer)
         return self.summary()
+
+    def _take_usage(self, usage: dict[str, object]) -> None:
+        totals: dict[str, object] = {}
+        for name, key in _FIGURES.items():
+            total = base.as_count(usage.get(key))
+            used = base.since(total, self._before, name)
+            setattr(self.outcome, name, None if used is None else int(used))
+            if total is not None:
+                totals[name] = total
+        self.outcome.session_totals = totals or None
 
     def _on_item(self, item: dict[str, object], is_done: bool) -> str:
         kind = item.get("type")
@@ -231,3 +309,39 @@ def _tool_result(item: dict[str, object]) -> str:
     # Of file changes and searches there is nothing to show.
     is_silent = item.get("type") in ("file_change", "web_search", "collab_tool_call")
     return "" if is_silent and not failed else _render.tool_result(text, is_error=failed)
+
+
+def failure(ended: base.Ended) -> base.Failure:
+    """Of which class a failure is. Its stderr in text mode has prompt and answer in it, too."""
+    from lib.agents import _failure
+
+    signs = (
+        (
+            "login",
+            "missing environment variable",
+            "has no key for its provider",
+            "set the variable that its config.toml names",
+        ),
+        ("bad-request", "no prompt provided", "was given an empty prompt", "write one"),
+        (
+            "bad-request",
+            "not inside a trusted directory",
+            "does not trust its working folder",
+            "take unattended: out of the agent's settings, or make a git repository",
+        ),
+        (
+            "bad-request",
+            r"no such file or directory \(os error 2\)",
+            "found no such folder or file",
+            "correct the working folder, and args: of the agent",
+        ),
+    )
+    lines = _failure.plain_lines(ended)
+    is_cut = len(ended.stderr) > base.TAIL_BYTES // 2 and ended.options.get("output") == "text"
+    if is_cut or any(line.startswith("OpenAI Codex v") for line in lines):
+        own = ("ERROR", "Error", "error:", "thread '")
+        lines = [line for line in lines if line.startswith(own)]
+    program = _failure.Program(
+        install=INSTALL, login=LOGIN, options=(*STREAM_OPTIONS, "--model", "--resume"), signs=signs
+    )
+    return _failure.of_program(ended, program, lines)

@@ -1,54 +1,127 @@
 """Any other CLI: its command line stands in the configuration.
 
     agents:
-      opencode:
+      mine:
         type: command
-        command: [opencode, run, --auto, --file, "{prompt_file}"]
-        output: text                        # or claude, for stream-json like claude's
-        token_variables: [OPENAI_API_KEY]   # the secrets that it may keep
+        command: [my-agent, run, [--model, "{model}"]]  # a list in it goes where its value is missing
+        prompt: stdin                       # or argument, or file: where the prompt goes
+        output: text                        # or claude, codex, gemini, copilot, opencode (their
+                                            # streams), last-line, file
+        output_file: answer.md              # for file: below the working folder, or {run_dir}
+        success_codes: [0, 3]               # exit codes that are no failure
+        resume: [my-agent, run, --session, "{session_id}"]  # in place of command with --resume
+        args: [--fast]                      # further arguments, behind the others or at {args}
+        unattended: [--yes]                 # what stands at {unattended} in the command
+        token_variables: [OPENAI_API_KEY]   # the secrets that it may keep; the first gets the token
+        install: pipx install my-agent      # said where the program is missing
 
-{prompt} {prompt_file} {cwd} {model} {session_id} are replaced inside the arguments;
-any other brace stays. The prompt is on stdin too.
+{prompt} {prompt_file} {cwd} {run_dir} {model} {session_id} are replaced inside the
+arguments; any other brace stays. Without `prompt:` a command with {prompt} takes it as
+an argument, one with {prompt_file} as a file, any other on stdin. With it, what the
+command has no place for becomes its last argument. Only a prompt on stdin is there:
+otherwise stdin is empty, for programs that would wait for its end.
+
+The types of _ready.py are of this kind too, with their settings filled in.
 """
 
 from __future__ import annotations
 
-import os
-
-from lib.agents import _render, base, claude
+from lib import agents
+from lib.agents import _ready, _render, _template, base
 from lib.errors import UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lib import runs
+
 EXECUTABLE: str | None = None  # see executable()
 INSTALL = "install the program that `command:` of this agent names, or correct the name"
 TOKEN_VARIABLES: tuple[str, ...] = ()  # see token_variables()
 PACED = True
 STREAM = False
-SETTINGS = {"command": list, "output": str, "token_variables": list}
+PLACES = ("stdin", "argument", "file")
+OUTPUTS = ("text", "claude", "codex", "copilot", "file", "gemini", "last-line", "opencode")
+SETTINGS = {
+    "command": list,
+    "resume": list,
+    "args": list,
+    "unattended": list,
+    "prompt": PLACES,
+    "output": OUTPUTS,
+    "output_file": str,
+    "success_codes": list,
+    "token_variables": list,
+    "install": str,
+}
 
-_PLACEHOLDERS = ("prompt", "prompt_file", "cwd", "model", "session_id")
-# Source: execve(2), MAX_ARG_STRLEN: 32 pages, the closing NUL among them.
-_MAX_ARGUMENT_BYTES = 128 * 1024 - 1
+_LAST_LINES = 20  # of an unknown program, in which an error may be its own
 
 
 def executable(options: Mapping[str, object]) -> str:
-    """The program that the configured command starts; a name for PATH, or a path."""
-    return _template(options)[0]
+    """The program that the configured command starts; a name for PATH, or a path.
+
+    UserError for settings that no run could be started with.
+    """
+    _check(options)
+    return str(_template.read(options, "command")[0])
 
 
 def token_variables(options: Mapping[str, object]) -> tuple[str, ...]:
     """The variables with secrets that the configuration lets this agent keep."""
-    return tuple(_strings(options, "token_variables"))
+    return tuple(map(str, _template.parse(options, "token_variables", has_groups=False)))
+
+
+def chooses_session(options: Mapping[str, object]) -> bool:
+    """Whether the command is told an id for its new session."""
+    return _template.has(_template.words(_template.read(options, "command")), "session_id")
+
+
+def resumes(options: Mapping[str, object]) -> bool:
+    """Whether there is a command that goes on with a session."""
+    return bool(options.get("resume"))
+
+
+def settled(options: Mapping[str, object], run: runs.Run) -> dict[str, object]:
+    """The options of this run. Its record gets what an adopting process needs of them."""
+    found = dict(options)
+    codes = success_codes(options)
+    if codes != [0]:
+        run.record["success_codes"] = codes
+    if options.get("output") == "file":
+        from lib.agents import _answer_file
+
+        place = base.Launch(
+            executable=None,
+            prompt_path="",
+            run_dir=run.path,
+            cwd=run.text("cwd"),
+            model=run.text("model"),
+            session_id=run.text("session_id"),
+        )
+        path = _template.fill(str(options.get("output_file")), place)
+        found.update(_answer_file.before(path, place.cwd, place.run_dir))
+        run.record.update({key: found[key] for key in _answer_file.KEYS})
+    return found
 
 
 def command(launch: base.Launch) -> list[str]:
     """The configured command line with its placeholders replaced."""
-    template = _template(launch.options)
-    first = launch.executable or template[0]
-    return [first, *(_filled(argument, launch) for argument in template[1:])]
+    template = _template.read(launch.options, "resume" if launch.resume else "command")
+    argv = [launch.executable or str(template[0])]
+    for item in template[1:]:
+        if isinstance(item, str):
+            argv.append(_template.fill(item, launch, argv[-1]))
+        elif all(_template.value(name, launch) for name in _template.names(item)):
+            argv += [_template.fill(word, launch) for word in item]
+    return argv
+
+
+def stdin(launch: base.Launch) -> bool:
+    """Whether the prompt is on stdin; otherwise that is empty."""
+    key = "resume" if launch.resume else "command"
+    return _template.prompt_place(launch.options, key) == "stdin"
 
 
 def environment(launch: base.Launch) -> dict[str, str | None]:
@@ -57,75 +130,106 @@ def environment(launch: base.Launch) -> dict[str, str | None]:
 
 
 def reader(options: Mapping[str, object] | None = None) -> base.Reader:
-    """What reads the kind of output that `output:` names."""
-    kind = (options or {}).get("output", "text")
+    """What reads the kind of output that `output:` names; options as codex.reader has them."""
+    options = options or {}
+    kind = options.get("output") or "text"
     if kind == "text":
         return base.TextReader()
+    if kind == "last-line":
+        from lib.agents import _last_line
+
+        return _last_line.LastLineReader()
+    if kind == "file" and not options.get("output_file"):  # of a recording: it is not there
+        return base.TextReader()
+    if kind == "file":
+        from lib.agents import _answer_file
+
+        return _answer_file.FileReader(options)
+    if kind == "opencode":
+        from lib.agents import _opencode
+
+        return _opencode.StreamReader()
+    if kind == "copilot":
+        from lib.agents import _copilot
+
+        return _copilot.StreamReader()
     if kind == "claude":
-        return claude.reader()
+        from lib.agents import _qwen
+
+        is_resumed = options.get("resume") is True
+        return _qwen.StreamReader(options.get("totals_before") if is_resumed else base.NOTHING_USED)
+    if kind in ("codex", "gemini"):
+        own = {key: options[key] for key in ("resume", "totals_before") if key in options}
+        told: base.Reader = agents.load(str(kind)).reader(own)
+        return told
     shown = _render.one_line(str(kind), 60)
-    raise UserError(f"unknown output of a command agent: {shown}; known: claude, text")
+    raise UserError(f"unknown output of a command agent: {shown}; known: {', '.join(OUTPUTS)}")
 
 
-def _template(options: Mapping[str, object]) -> list[str]:
-    template = _strings(options, "command")
-    if not template or not template[0]:
-        raise UserError(
-            'command agent without a command; give it one: command: [program, "{prompt_file}"]'
-        )
-    return template
+def success_codes(options: Mapping[str, object]) -> list[int]:
+    """The exit codes that are no failure."""
+    codes = options.get("success_codes")
+    if codes is None:
+        return [0]
+    if isinstance(codes, list) and codes and all(_is_code(code) for code in codes):
+        return list(codes)
+    raise UserError("success_codes must be a list of numbers from 0 to 255: success_codes: [0, 3]")
 
 
-def _strings(options: Mapping[str, object], key: str) -> list[str]:
-    values = options.get(key)
-    if values is None:
-        return []
-    if not isinstance(values, list) or not all(_is_plain(value) for value in values):
-        raise UserError(f'{key} of a command agent must be a list of strings: {key}: [one, "two"]')
-    return [str(value) for value in values]
+def _is_code(code: object) -> bool:
+    return isinstance(code, int) and not isinstance(code, bool) and 0 <= code <= 255
 
 
-def _is_plain(value: object) -> bool:
-    """Whether YAML made of it what was written; `yes` and 1.10 need quotes."""
-    return isinstance(value, str | int) and not isinstance(value, bool)
+def _check(options: Mapping[str, object]) -> None:
+    """UserError for settings that do not go together."""
+    program = _template.read(options, "command")[0]
+    if options.get("resume") and _template.read(options, "resume")[0] != program:
+        raise UserError(f"resume must begin with the program of command: {program}")
+    success_codes(options)
+    reader({"output": options.get("output")})
+    if options.get("prompt") not in (None, *PLACES):
+        shown = _render.one_line(str(options["prompt"]), 60)
+        raise UserError(f"unknown place for the prompt: {shown}; known: {', '.join(PLACES)}")
+    if options.get("output") == "file":
+        named = options.get("output_file")
+        if not isinstance(named, str) or _template.names([named]) & {"prompt", "prompt_file"}:
+            raise UserError("output: file needs a name for it; write output_file: answer.md")
+    if options.get("unattended") and "{unattended}" not in _template.words(
+        _template.parse(options, "command")
+    ):
+        raise UserError('unattended has no place in the command; write "{unattended}" there')
 
 
-def _filled(argument: str, launch: base.Launch) -> str:
-    """The argument with each placeholder replaced, once: what is put in is not looked at."""
-    parts = []
-    rest = argument
-    while rest:
-        before, brace, after = rest.partition("{")
-        name, end, behind = after.partition("}")
-        parts.append(before)
-        if end and name in _PLACEHOLDERS:
-            parts.append(_value(name, launch))
-            rest = behind
-        else:
-            parts.append(brace)
-            rest = after
-    filled = "".join(parts)
-    if len(os.fsencode(filled)) > _MAX_ARGUMENT_BYTES or "\0" in filled:
-        raise UserError(
-            f"prompt cannot be passed as an argument: {launch.prompt_path} has 128 KiB or more, "
-            "or a NUL; use {prompt_file} in place of {prompt}, or stdin"
-        )
-    return filled
+def failure(ended: base.Ended) -> base.Failure:
+    """Of which class a failure is, by the words that most programs have for it."""
+    from lib.agents import _failure
+
+    if ended.code == 0 and 0 not in success_codes(ended.options):
+        said = "ended with exit code 0, and success_codes of the agent does not name that"
+        return base.Failure("failed", f"{ended.agent} {said}: correct one of them")
+    ready = _ready.READY.get(str(ended.options.get("type")), {})
+    login = "log it in, or give it its key with token: and token_variables: of the agent"
+    program = _failure.Program(
+        install=str(ready.get("install") or INSTALL),
+        login=str(ready.get("login") or login),
+        source="command:",
+        signs=_SIGNS,
+    )
+    failure = _failure.of_program(ended, program, _failure.plain_lines(ended)[-_LAST_LINES:])
+    is_fine = ended.code in success_codes(ended.options)
+    if failure.kind == "failed" and is_fine and ended.options.get("output") == "file":
+        said = ended.outcome.note or "it left no answer"
+        return base.Failure("failed", f"{ended.agent} failed: {said}")
+    return failure
 
 
-def _value(name: str, launch: base.Launch) -> str:
-    if name == "prompt":
-        with open(launch.prompt_path, "rb") as file:
-            return os.fsdecode(file.read())
-    if name == "session_id":
-        return launch.session_id or _new_session_id()
-    value = {"prompt_file": launch.prompt_path, "cwd": launch.cwd, "model": launch.model}[name]
-    if not value:
-        raise UserError(f"command uses {{{name}}}, and there is none; set {name}: or leave it out")
-    return value
-
-
-def _new_session_id() -> str:
-    import uuid
-
-    return str(uuid.uuid4())
+# Source: copilot 1.0.102, opencode 1.18.33, qwen 0.15.10, llm 0.36.
+_SIGNS = (
+    ("login", "no authentication information found|no auth type is selected|no key found", "", ""),
+    (
+        "no-session",
+        "no session, task, or name matched|no saved session found|session not found",
+        "",
+        "",
+    ),
+)

@@ -4,6 +4,9 @@
       gemini:
         model: gemini-2.5-flash          # without one, a small model chooses, at each prompt
         base_url: http://127.0.0.1:8899  # without its /v1beta
+        args: [--include-directories, ../other]  # further arguments
+        unattended: [--approval-mode, auto_edit]  # in place of what lets it do all
+        output: text  # plain text in place of events: no tokens
 
 With base_url, ~/.gemini/settings.json must hold {"security": {"auth":
 {"selectedType": "gemini-api-key"}}}: no variable can say that, and without it
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import os
 
+from lib import redact
 from lib.agents import _render, base
 
 TYPE_CHECKING = False
@@ -29,13 +33,29 @@ TOKEN_VARIABLES: tuple[str, ...] = ("GEMINI_API_KEY",)
 PACED = True
 STREAM = True
 CHOOSES_SESSION = True
+RESUMES = True
+SESSION_IN_CWD = True
+STREAM_OPTIONS = ("--output-format", "--session-id", "--approval-mode", "--screen-reader")
 
-SETTINGS = {"base_url": str}
+SETTINGS = {
+    "base_url": base.address,
+    "args": list,
+    "unattended": list,
+    "output": base.OUTPUTS,
+}
 VERSION = r"(?m)^(\d+\.[\w.-]*)$"
 TRIED = ("0.61.0", "0.61.0")
 HOME_VARIABLE = "GEMINI_CLI_HOME"
 LOGIN = "set GEMINI_API_KEY (GOOGLE_API_KEY is for Vertex AI only)"
+# Its exit code is one of these modulo 256, where it was told one. Source: runs of 0.61.0.
+_STATUSES = (400, 401, 403, 404, 413, 422, 429, 500, 502, 503, 504)
+_NOISE = (
+    *("YOLO mode", "Warning: True color", "Ripgrep", "Loaded cached", "Approval mode overridden"),
+    "An unexpected critical error",
+)
 
+_UNATTENDED = ("--approval-mode", "yolo")
+_OLD_UNATTENDED = ("--yolo",)
 TEMPORARY = "tmp"  # in the run folder
 _KEY_LOGIN = "gemini-api-key"
 
@@ -43,8 +63,15 @@ _KEY_LOGIN = "gemini-api-key"
 def command(launch: base.Launch) -> list[str]:
     """Make its temporary folder; return the command line. The prompt comes on stdin."""
     os.makedirs(_temporary_folder(launch), mode=0o700, exist_ok=True)
-    argv = [launch.executable or "gemini", "--screen-reader", "true", "--approval-mode", "yolo"]
-    argv += ["--output-format", "stream-json"]
+    options = launch.options
+    argv = [launch.executable or "gemini"]
+    if not launch.is_old:
+        argv += ["--screen-reader", "true"]
+    unattended = _OLD_UNATTENDED if launch.is_old else _UNATTENDED
+    argv += base.words(options, "unattended", unattended)
+    argv += base.words(options, "args")
+    if not (launch.is_old or base.wants_text(options)):
+        argv += ["--output-format", "stream-json"]
     if launch.model:
         argv += ["-m", base.argument("model", launch.model)]
     if launch.session_id:
@@ -117,8 +144,8 @@ def _settings_path(variables: Mapping[str, str], name: str) -> str:
 
 
 def reader(options: Mapping[str, object] | None = None) -> base.Reader:
-    """A reader of gemini's stream-json."""
-    return StreamReader()
+    """A reader of gemini's stream-json, or of plain text."""
+    return base.AnswerReader() if base.wants_text(options) else StreamReader()
 
 
 class StreamReader(base.JsonLinesReader):
@@ -131,12 +158,13 @@ class StreamReader(base.JsonLinesReader):
         super().__init__()
         self._pieces: list[str] = []  # of the answer: what came after the last tool
         self._shown = 0  # how many of them
+        self._answer_size = 0  # characters of all of it, kept or not
 
     def on_event(self, event: dict[str, object]) -> str:
         kind = event.get("type")
         if kind == "message":
             if event.get("role") == "assistant":
-                self._pieces.append(base.as_text(event.get("content")))
+                self._add_piece(base.as_text(event.get("content")))
             return ""
         if kind == "init":
             self.outcome.session_id = base.as_session_id(event.get("session_id"))
@@ -155,11 +183,25 @@ class StreamReader(base.JsonLinesReader):
     def on_end(self) -> str:
         return self._text_so_far() + super().on_end()
 
+    def _add_piece(self, piece: str) -> None:
+        """Keep a piece of what may become the answer; one without end is kept up to 4 MiB."""
+        self._answer_size += len(piece)
+        if self._answer_size <= base.MAX_TEXT_BYTES:
+            self._pieces.append(piece)
+
+    def _answer(self) -> str:
+        text = "".join(self._pieces)
+        if self._answer_size == len(text):
+            return text
+        text = redact.before_gap(text)
+        return f"{text}\n\n[… {self._answer_size - len(text)} characters left out …]"
+
     def _text_so_far(self, *, ends: bool = False) -> str:
         """The text not yet shown, as one paragraph; if it `ends`, it was not the answer."""
         text = "".join(self._pieces[self._shown :])
         if ends:
             self._pieces.clear()
+            self._answer_size = 0
         self._shown = len(self._pieces)
         return _render.paragraph(text)
 
@@ -184,15 +226,43 @@ class StreamReader(base.JsonLinesReader):
         stats = base.as_dict(event.get("stats"))
         self.outcome.input_tokens = base.as_count(stats.get("input_tokens"))
         self.outcome.cached_tokens = base.as_count(stats.get("cached"))
-        self.outcome.output_tokens = base.as_count(stats.get("output_tokens"))
-        self.outcome.model = _model(base.as_dict(stats.get("models"))) or self.outcome.model
-        answer = "".join(self._pieces)
+        self.outcome.output_tokens = _output(stats)
+        models = base.as_dict(stats.get("models"))
+        self.outcome.model = _model(models) or self.outcome.model
+        self.outcome.usage_by_model = _usage(models)
+        answer = self._answer()
         fault = "" if answer.strip() else self.fault
         if event.get("status") != "success":
             said = base.as_line(base.as_dict(event.get("error")).get("message"))
             fault = said or self.fault or base.NO_REASON
+            self.outcome.fault_class = base.as_name(base.as_dict(event.get("error")).get("type"))
         self.settle(answer, fault)
         return self.summary(base.as_amount(stats.get("duration_ms")))
+
+
+def _output(figures: dict[str, object]) -> int | None:
+    """The tokens that are billed as output: its thinking is in the total alone."""
+    into, out = (
+        base.as_count(figures.get("input_tokens")),
+        base.as_count(figures.get("output_tokens")),
+    )
+    total = base.as_count(figures.get("total_tokens"))
+    if into is None or out is None or total is None:
+        return out
+    return max(out, total - into)
+
+
+def _usage(models: dict[str, object]) -> dict[str, tuple[int, int, int]]:
+    """The tokens of each model; {} where it does not tell all of them."""
+    found = {}
+    for name, value in list(models.items())[:100]:
+        figures = base.as_dict(value)
+        into, out = base.as_count(figures.get("input_tokens")), _output(figures)
+        if into is None or out is None:
+            return {}
+        cached = base.as_count(figures.get("cached")) or 0
+        found[base.as_name(name) or ""] = (into, cached, out)
+    return found
 
 
 def _model(models: dict[str, object]) -> str | None:
@@ -203,3 +273,47 @@ def _model(models: dict[str, object]) -> str | None:
         if count >= most:
             found, most = base.as_name(name), count
     return found
+
+
+def failure(ended: base.Ended) -> base.Failure:
+    """Of which class a failure is. Its stderr has notices in good runs, and stack traces in bad ones."""
+    from lib.agents import _failure
+
+    to_trust = "take GEMINI_CLI_TRUST_WORKSPACE out of env: of the agent"
+    to_select = f'put "selectedType": "{_KEY_LOGIN}" into its settings.json (see bin/doctor)'
+    to_allow = "raise maxSessionTurns in its settings.json, or make the task smaller"
+    signs = (
+        (
+            "bad-request",
+            "not running in a trusted directory",
+            "does not trust its working folder",
+            to_trust,
+        ),
+        ("bad-request", "no input provided via stdin", "was given an empty prompt", "write one"),
+        (
+            "bad-request",
+            "max session turns|FatalTurnLimited",
+            "has reached its limit of turns",
+            to_allow,
+        ),
+        (
+            "login",
+            "invalid auth method",
+            "does not take a key for an address of its own",
+            to_select,
+        ),
+        (
+            "bad-request",
+            "session .{0,80}already exists",
+            "has a session of that id",
+            "start it again",
+        ),
+    )
+    program = _failure.Program(
+        install=INSTALL, login=LOGIN, options=(*STREAM_OPTIONS, "--model", "--resume"), signs=signs
+    )
+    status = next((n for n in _STATUSES if n % 256 == ended.code), None)
+    lines = [line for line in _failure.plain_lines(ended) if not line.startswith(_NOISE)]
+    if ended.code == 41:  # Source: FatalAuthenticationError of gemini-cli
+        status = 401
+    return _failure.of_program(ended, program, lines, status)

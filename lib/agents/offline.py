@@ -40,4 +40,11 @@ def environment(launch: base.Launch) -> dict[str, str | None]:
 
 def reader(options: Mapping[str, object] | None = None) -> base.Reader:
     """It speaks claude's stream format."""
-    return claude.reader(options)
+    return claude.reader()
+
+
+def failure(ended: base.Ended) -> base.Failure:
+    """Of which class a failure is; it asks no model, so that it has few of them."""
+    from lib.agents import _failure
+
+    return _failure.of_plain(ended)

@@ -31,6 +31,7 @@ TOKEN_VARIABLES: tuple[str, ...] = ("PERPLEXITY_API_KEY",)
 PACED = True
 STREAM = True
 PREAMBLE = False  # what stands in it are files and commands of this machine
+SETTINGS = {**_rest.SETTINGS, "api": ("agent", "chat"), "preset": str}
 
 BASE_URL = "https://api.perplexity.ai"
 PRESET = "low"  # what Perplexity recommends in place of sonar-pro
@@ -81,3 +82,8 @@ def environment(launch: base.Launch) -> dict[str, str | None]:
 def reader(options: Mapping[str, object] | None = None) -> base.Reader:
     """A reader of the events that the process prints."""
     return _rest.StreamReader()
+
+
+def failure(ended: base.Ended) -> base.Failure:
+    """Of which class a failure is, as the process that asked has told it."""
+    return _rest.failure(ended, TOKEN_VARIABLES[0])

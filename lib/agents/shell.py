@@ -22,6 +22,7 @@ TOKEN_VARIABLES: tuple[str, ...] = ()
 PACED = False
 STREAM = False
 PREAMBLE = False  # a script block of the preamble would be the first
+SETTINGS: dict[str, object] = {}
 
 SCRIPT = "script.sh"  # in the run folder
 _SHELL = "/bin/sh"
@@ -53,8 +54,12 @@ def environment(launch: base.Launch) -> dict[str, str | None]:
 
 
 def reader(options: Mapping[str, object] | None = None) -> base.Reader:
-    """The output is what the commands print."""
-    return base.TextReader()
+    """The output is what the commands print; tokens and cost are none."""
+    reader = base.TextReader()
+    outcome = reader.outcome  # no model is asked: that is known, and no figure to be missed
+    outcome.input_tokens = outcome.output_tokens = 0
+    outcome.cost_usd = 0.0
+    return reader
 
 
 def _first_script(prompt: bytes, path: str) -> tuple[str, bytes]:
@@ -120,3 +125,10 @@ def _unindented(line: bytes, indentation: int) -> bytes:
     """The line without as many leading blanks as the opening fence had."""
     blanks = len(line) - len(line.lstrip(b" "))
     return line[min(blanks, indentation) :]
+
+
+def failure(ended: base.Ended) -> base.Failure:
+    """Of which class a failure is; it asks no model, so that it has few of them."""
+    from lib.agents import _failure
+
+    return _failure.of_plain(ended)

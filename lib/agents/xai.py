@@ -28,6 +28,7 @@ TOKEN_VARIABLES: tuple[str, ...] = ("XAI_API_KEY",)
 PACED = True
 STREAM = True
 PREAMBLE = False  # what stands in it are files and commands of this machine
+SETTINGS = _rest.SETTINGS
 
 BASE_URL = "https://api.x.ai"
 MODEL = "grok-4.3"  # names are retired over time; grok-4 leads to this one since May 2026
@@ -55,3 +56,8 @@ def environment(launch: base.Launch) -> dict[str, str | None]:
 def reader(options: Mapping[str, object] | None = None) -> base.Reader:
     """A reader of the events that the process prints."""
     return _rest.StreamReader()
+
+
+def failure(ended: base.Ended) -> base.Failure:
+    """Of which class a failure is, as the process that asked has told it."""
+    return _rest.failure(ended, TOKEN_VARIABLES[0])

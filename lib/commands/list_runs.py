@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from lib import listing, redact, runs
+from lib import listing, redact, runs, textual, usage
 from lib.cli import Command, Option, Values, run
 from lib.errors import UsageError
 from lib.textual import duration, table
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_LIMIT = 50
+LEAST_REASON_COLUMNS = 40  # below that, a reason has a line of its own
 COLUMNS = (
     "RUN_ID", "STATUS", "EXIT", "AGENT", "PROJECT/TASK", "STARTED", "TIME", "TOKENS", "COST",
     "REASON",
@@ -33,7 +34,9 @@ COMMAND = Command(
 The state is computed from the record, the run's lock and the process table:
 running, completed, failed, or unknown (recorded on another machine, or not
 readable).  running* is an agent that lives on without its supervisor.
-STARTED is UTC; TOKENS are input/output.  Writes nothing, anywhere.
+STARTED is UTC; TOKENS are input/output.  A cost with ~ is an estimate from list
+prices; - is unknown.  The last line adds up the runs that are shown, and says
+of how many of them something is unknown.  Writes nothing, anywhere.
 
 With --tasks the task folders are listed: the status is that of a task's newest
 run; without one it is done, blocked (by the tasks named), or -.""",
@@ -75,6 +78,8 @@ run; without one it is done, blocked (by the tasks named), or -.""",
         "bin/list-runs --status running,failed --since 2h",
         "bin/list-runs --tasks --project demo",
         "bin/list-runs --json --all | jq -r 'select(.cost_usd > 1) | .run_id'",
+        "bin/list-runs --json --all | jq -s '{runs: length, cost: (map(.cost_usd // 0) | add), "
+        "unknown: (map(select(.cost_usd == null)) | length)}'",
     ),
     exit_codes="0 listed (also when there is none), 1 failed, 2 wrong usage",
 )
@@ -91,6 +96,7 @@ def list_runs(values: Values) -> int:
     if values.flag("tasks"):
         return _list_tasks(values, folder, wanted, limit)
     rows, more = listing.select(folder, wanted, limit)
+    listing.know_tokens(rows)
     if values.flag("json"):
         for row in rows:
             sys.stdout.write(listing.to_json(listing.as_dict(row)))
@@ -167,14 +173,30 @@ def _limit(values: Values) -> int:
 
 
 def _text(rows: list[listing.Row]) -> str:
-    lines = table([list(COLUMNS), *[_cells(row) for row in rows]], _width())
+    width = _width()
+    lines = _table([list(COLUMNS), *[_cells(row) for row in rows]], width)
     if any(row.state.holder == "agent" for row in rows):
         lines += [ORPHANED]
+    total = usage.Usage([row.run.record for row in rows])
+    lines += [f"{usage.count_runs(total.runs)}: {total.tokens_sentence()}; {total.cost_sentence()}"]
     return "\n".join(lines) + "\n"
 
 
 def _width() -> int | None:
     return os.get_terminal_size(1).columns or 80 if sys.stdout.isatty() else None
+
+
+def _table(rows: list[list[str]], columns: int | None) -> list[str]:
+    """The rows in columns; each reason below its run where the terminal has no room beside it."""
+    bare = table([row[:-1] for row in rows])
+    if columns is None or columns - max(map(textual.width, bare)) >= LEAST_REASON_COLUMNS:
+        return table(rows, columns)
+    lines = bare[:1]
+    for line, row in zip(bare[1:], rows[1:], strict=True):
+        lines.append(line)
+        if row[-1]:
+            lines.append("    " + textual.shorten(row[-1], columns - 4))
+    return lines
 
 
 def _cells(row: listing.Row) -> list[str]:

@@ -7,7 +7,7 @@ import sys
 
 from lib import config, faults, ids, paths, redact, runner, runs, supervisor
 from lib.cli import Command, Option, Values, parse_seconds, parse_variables, run
-from lib.errors import UsageError, UserError
+from lib.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ code.  Prints RUN_ID=, RUN_DIR= and PID=, one per line.  Follow a run with
 tail -f RUN_DIR/transcript.md.  SIGINT, SIGTERM and SIGHUP end the agent and
 all it started: SIGTERM first, SIGKILL after $CONDUCTOR_STOP_GRACE (30) s.""",
     positionals=(
-        ("AGENT", "?", "claude, codex, gemini, perplexity, xai, offline, shell, or a name from the config (default: the "
+        ("AGENT", "?", "claude, codex, gemini, perplexity, xai, opencode, copilot, qwen, llm, offline, shell, or a name from the config (default: the "
          "config's, else the first of codex, claude, gemini on PATH)"),
         ("CWD", "?", "the agent's working folder (default: the current one)"),
         ("PROMPT_FILE", "?", "what the agent shall do (default: prompt.md in CWD)"),
@@ -37,6 +37,9 @@ all it started: SIGTERM first, SIGKILL after $CONDUCTOR_STOP_GRACE (30) s.""",
         Option("--timeout", metavar="TIME", kind="seconds", help="stop it after that long: 90s, 15m, 2h; 0 = never"),
         Option("--idle-timeout", metavar="TIME", kind="seconds", help="stop it when it has been silent for that long"),
         Option("--model", metavar="NAME", help="the model, where the agent lets one choose"),
+        Option("--resume", metavar="RUN", help="go on with the session of that run (a part of its id); AGENT and CWD default to its"),
+        Option("--replay", metavar="RUN", help="play a recorded run again, for no tokens: a part of its id, or its folder"),
+        Option("--speed", metavar="N", help="with --replay: N times as fast (default: 1); 0 = without waiting"),
         Option("--root", metavar="DIR", help="where runs/ and MESSAGE-BUS.md are (default: $CONDUCTOR_ROOT, else the clone)"),
         Option("--runs-dir", metavar="DIR", help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)"),
         Option("--bus", metavar="FILE", help="the bus for RUN_START and RUN_STOP (default: $JRUN_MESSAGE_BUS, else ROOT's)"),
@@ -50,6 +53,8 @@ all it started: SIGTERM first, SIGKILL after $CONDUCTOR_STOP_GRACE (30) s.""",
         "./run-agent.py claude . prompt.md",
         "./run-agent.py offline . --prompt 'Say hello' --follow",
         "./run-agent.py shell /tmp/work steps.md --timeout 10m --task build",
+        "./run-agent.py --resume 20260223-204859 --prompt 'Now write the tests'",
+        "./run-agent.py --replay infra-storage --speed 10 --follow",
     ),
     exit_codes="the agent's own; 1 it said 0 but did not succeed, or no prompt; 2 wrong usage or "
     "unknown agent; 127 its program is not on PATH; 124 timed out; 128+N ended by signal N",
@@ -63,10 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_agent(values: Values) -> int:
     settings = config.load(values.text("config"))
-    name = values.text("agent") or runner.choose_agent(settings)
+    earlier = _earlier(values)
+    recording = _recording(values)
+    name = values.text("agent") or _default_agent(settings, recording, earlier)
+    if recording:
+        settings.put(name, _replayed(values, recording))
     type_name, options, executable = runner.resolve_agent(settings, name)
-    cwd = runner.check_cwd(values.text("cwd") or ".")
-    prompt = _prompt(values, cwd)
+    cwd = runner.check_cwd(values.text("cwd") or (earlier.text("cwd") if earlier else "") or ".")
+    prompt = _recorded_prompt(values, recording) or _prompt(values, cwd)
     runs_dir = paths.runs_dir(values.text("root"), values.text("runs_dir"))
     task_folder = _task_folder(runs_dir)
     task = values.text("task")
@@ -74,14 +83,15 @@ def run_agent(values: Values) -> int:
         agent=name,
         type=type_name,
         options=options,
+        config=settings.path,
         executable=executable,
         cwd=cwd,
         prompt=prompt,
         project=_project(values, cwd),
-        task=_safe("--task", task) if task else os.environ.get("JRUN_TASK_ID") or _stem(values),
+        task=_safe("--task", task) if task else _default_task(values, recording),
         task_folder=task_folder,
         parent=values.text("parent") or os.environ.get("JRUN_ID"),
-        previous=values.text("previous"),
+        previous=earlier.run_id if earlier else values.text("previous"),
         bus=paths.bus_path(values.text("root"), values.text("bus")),
         timeout=_limit(values, settings, "timeout"),
         idle_timeout=_limit(values, settings, "idle_timeout"),
@@ -89,6 +99,7 @@ def run_agent(values: Values) -> int:
         env=parse_variables(values.items("env")),
         keep_background=values.flag("keep_background"),
     )
+    gate = _resume(values, request, earlier) if earlier else -1
     paths.make_folder(runs_dir)
     runner.check_space(runs_dir)
     supervisor.repair_all(runs_dir)
@@ -96,11 +107,18 @@ def run_agent(values: Values) -> int:
     as_json = values.flag("json")
     if not as_json:
         _say(f"RUN_ID={record.run_id}\nRUN_DIR={redact.for_terminal(record.path)}\n")
+
+    def begin(pid: int) -> None:
+        if gate >= 0:
+            os.close(gate)  # it is recorded: another --resume sees it
+        if not as_json:
+            _say(f"PID={pid}\n")
+
     code = runner.start(
         record,
         lock,
         request,
-        on_start=None if as_json else lambda pid: _say(f"PID={pid}\n"),
+        on_start=begin,
         on_text=_follower() if values.flag("follow") and not as_json else None,
     )
     if as_json:
@@ -151,6 +169,88 @@ def _project(values: Values, cwd: str) -> str:
     return os.environ.get("JRUN_PROJECT_ID") or ids.slug(os.path.basename(cwd))
 
 
+def _earlier(values: Values) -> runs.Run | None:
+    """The run that --resume names; None without it."""
+    wanted = values.text("resume")
+    if wanted is None:
+        return None
+    for other in ("replay", "previous"):
+        if values.text(other) is not None:
+            raise UsageError(f"--resume and --{other} exclude each other; keep one")
+    if values.text("prompt") is None and values.text("prompt_file") is None:
+        raise UsageError("--resume needs a prompt of its own: add --prompt TEXT, or PROMPT_FILE")
+    from lib import sessions
+
+    return sessions.find(_runs_folder(values), wanted)
+
+
+def _resume(values: Values, request: runner.Request, earlier: runs.Run) -> int:
+    """Make the request one to go on with the session of the earlier run; returns the lock on it."""
+    from lib import sessions
+
+    sessions.check(earlier, request.agent, request.type, request.options, request.cwd)
+    gate = sessions.lock(_runs_folder(values))
+    request.resume = True
+    request.session_id = earlier.text("session_id")
+    request.totals_before = sessions.totals_of(_runs_folder(values), earlier)
+    return gate
+
+
+def _runs_folder(values: Values) -> str:
+    from lib import listing
+
+    return listing.runs_folder(values.text("root"), values.text("runs_dir"))
+
+
+def _default_agent(
+    settings: config.Config, recording: runs.Run | None, earlier: runs.Run | None
+) -> str:
+    if recording:
+        return "replay"
+    if earlier:
+        return earlier.text("agent_name") or earlier.text("agent")
+    return runner.choose_agent(settings)
+
+
+def _recording(values: Values) -> runs.Run | None:
+    """The run that --replay names; None without it."""
+    wanted = values.text("replay")
+    if wanted is None:
+        if values.text("speed") is not None:
+            raise UsageError("--speed belongs to --replay, which is missing")
+        return None
+    from lib import listing
+    from lib.agents import replay
+
+    folder = os.path.abspath(os.path.expanduser(wanted))
+    if not replay.is_run_folder(folder):
+        folder = listing.find(_runs_folder(values), wanted).path
+    return replay.find_recording({"recording": folder}, "", "")
+
+
+def _replayed(values: Values, recording: runs.Run) -> dict[str, object]:
+    from lib.agents import replay
+
+    options = replay.options_of(recording.path, values.text("speed"))
+    return {**options, "preamble": not _recorded_prompt(values, recording)}
+
+
+def _recorded_prompt(values: Values, recording: runs.Run | None) -> bytes:
+    """What the recorded agent was given; b"" where another prompt is named, or it is lost."""
+    if recording is None or values.text("prompt") or values.text("prompt_file"):
+        return b""
+    try:
+        return recording.read_text(runs.PROMPT, runner.MAX_PROMPT_BYTES).encode()
+    except OSError:
+        return b""
+
+
+def _default_task(values: Values, recording: runs.Run | None) -> str:
+    recorded = recording.text("task_id") if recording else ""
+    inherited = os.environ.get("JRUN_TASK_ID")
+    return inherited or (recorded if ids.is_safe(recorded) else _stem(values))
+
+
 def _stem(values: Values) -> str:
     name = os.path.basename(values.text("prompt_file") or "prompt.md")
     return ids.slug(name.rpartition(".")[0] or name)
@@ -169,12 +269,4 @@ def _limit(values: Values, settings: config.Config, key: str) -> float:
     given = values.seconds(key)
     if given is not None:
         return given
-    default = settings.defaults.get(key)
-    if default is None:
-        return 0.0
-    try:
-        return parse_seconds(str(default))
-    except ValueError:
-        raise UserError(
-            f"{settings.path}: defaults.{key}: {default!r} is no time; write 15m"
-        ) from None
+    return parse_seconds(str(settings.defaults.get(key) or 0))

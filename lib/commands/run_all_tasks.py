@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Generator, Sequence
 
 from lib import (
     agents,
+    assignment,
     attach,
     config,
     events,
@@ -19,6 +21,7 @@ from lib import (
     plan_init,
     plan_scope,
     prompts,
+    quota,
     redact,
     report,
     runner,
@@ -28,10 +31,11 @@ from lib import (
     view,
     why,
 )
+from lib.agents import replay
 from lib.cli import Command, Option, Values, run
 from lib.errors import EXIT_OK, EXIT_PREFLIGHT, UsageError, UserError
 from lib.events import Event
-from lib.plan import Assignments, Plan, assign_agents, load_plan, plan_from_prompts
+from lib.plan import Assignments, Plan, load_plan, plan_from_prompts
 from lib.scheduler import Scheduler
 from lib.settings import Settings
 from lib.spawner import Spawner
@@ -39,6 +43,7 @@ from lib.state import PlanState
 
 START_LOCK_NAME = ".start.lock"  # in the runs folder
 START_LOCK_SECONDS = 60.0
+RECORD_SECONDS = 5.0  # in which a run that is begun has its record
 
 COMMAND = Command(
     "run-all-tasks.py",
@@ -53,6 +58,8 @@ changes nothing: the plan goes on and writes to runs/PROJECT/plan.log.""",
     positionals=(("PLAN", "?", "the plan (default: prompts/plan.yaml of the root, else of the toolkit)"),),
     options=(
         Option("--agent", metavar="NAME", help="this agent for every task; 'offline' rehearses the plan"),
+        Option("--replay", metavar="FOLDER", help="play each task's recorded run again, for no tokens: a root, or a runs folder"),
+        Option("--speed", metavar="N", help="with --replay: N times as fast (default: 1); 0 = without waiting"),
         Option("--dry-run", help="show stages, waves, agents and critical path; start nothing"),
         Option("--generate-prompts", help="write the tasks' prompts below ROOT/prompts; start nothing"),
         Option("--only", metavar="ID,…", many=True, help="run these tasks only; may be repeated"),
@@ -64,6 +71,8 @@ changes nothing: the plan goes on and writes to runs/PROJECT/plan.log.""",
         Option("--max-parallel", metavar="N", kind="int", help="at most N agents at once (default: the plan's, 16)"),
         Option("--keep-going", help="after a failure run everything that does not depend on it"),
         Option("--kill", help="after a critical failure stop the running agents, too"),
+        Option("--max-wait", metavar="TIME", kind="seconds", help="wait at most that long for a quota when nothing else is left to do (default: 6h)"),
+        Option("--no-wait", help="do not wait for a quota: exit 75 as soon as nothing else is left to do"),
         Option("--fresh", help="start over; the old state is kept beside the new one"),
         Option("--detach", help="once it has begun, go on in the background; the terminal may be closed"),
         Option("--attach", help="show the plan that runs in this root until it ends; Ctrl-C leaves it alone"),
@@ -79,10 +88,11 @@ changes nothing: the plan goes on and writes to runs/PROJECT/plan.log.""",
         "./run-all-tasks.py --prompts 'todo/*.md' --agent claude --dry-run",
         "./run-all-tasks.py my-plan.yaml --detach   # later: ./run-all-tasks.py --attach",
         "./run-all-tasks.py my-plan.yaml --why build-02",
+        "./run-all-tasks.py my-plan.yaml --replay ~/recorded --speed 60 --root /tmp/rehearsal",
         "./run-all-tasks.py --init my-plan.yaml",
     ),
     exit_codes="0 all done, 1 a task failed, 2 wrong usage or a bad plan, 3 an agent is missing, "
-    "130 interrupted",
+    "75 what is left waits for a quota: start it again later, 130 interrupted",
 )  # fmt: skip
 
 
@@ -101,6 +111,7 @@ def run_all_tasks(values: Values) -> int:
     plan = _plan(values, root)
     settings = _settings(values, root, plan)
     configuration = config.load(values.text("config"))
+    _take_recordings(values, plan, configuration)
     scope = plan_scope.choose(plan, _choice(values), settings.runs_dir)
     assigned = _assign(plan, configuration, values.text("agent"))
     if values.flag("generate_prompts"):
@@ -108,6 +119,7 @@ def run_all_tasks(values: Values) -> int:
     if values.flag("dry_run"):
         return _show_schedule(values, plan, assigned, settings, scope)
     _refuse_missing(assigned, scope, configuration)
+    _refuse_unrecorded(assigned, scope, configuration)
     paths.make_folder(settings.runs_dir)
     runner.check_space(settings.runs_dir)
     plan_state = PlanState(settings.runs_dir, plan.project)
@@ -133,7 +145,7 @@ def run_all_tasks(values: Values) -> int:
             )
             plan_state.replace()
         display.flush()
-        if values.flag("detach") and not _detach(plan_state, log_path, values.flag("json")):
+        if values.flag("detach") and not _detach(plan_state, log_path, values):
             return EXIT_OK
         code = scheduler.run(assigned.decisions)
         summary = report.Summary(scheduler.situation(), settings)
@@ -150,6 +162,7 @@ def _refuse_contradictions(values: Values) -> None:
     """One start does one thing; UsageError when two are asked for."""
     modes = ("init", "generate-prompts", "dry-run", "why", "attach", "detach")
     rivals = [modes, ("keep-going", "kill"), ("attach", "fresh"), ("why", "fresh")]
+    rivals += [("max-wait", "no-wait"), ("attach", "replay"), ("why", "replay")]
     for names in rivals:
         asked = [name for name in names if values.is_given(name.replace("-", "_"))]
         if len(asked) > 1:
@@ -221,20 +234,22 @@ def _is_run(folder: str) -> bool:
     return os.path.isfile(lock) and files.is_locked(lock)
 
 
-def _detach(plan_state: PlanState, log_path: str, as_json: bool) -> bool:
+def _detach(plan_state: PlanState, log_path: str, values: Values) -> bool:
     """Go on in a process of its own session; False in the one that the terminal waits for."""
     sys.stdout.flush()
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     log = files.open_regular(log_path, flags)  # what keeps it from being written is said now
     pid = os.fork()
     if pid:
+        root = values.text("root")
+        place = f" --root {shlex.quote(root)}" if root else ""
         text = (
             f"the plan goes on as pid {pid} and writes to {log_path}\n"
-            "see it: run-all-tasks.py --attach; "
+            f"see it: ./run-all-tasks.py --attach{place}; "
             f"stop it: kill {pid} (waits for the running agents), twice: stops them"
         )
         event = Event(events.DETACHED, text, pid=pid, log=log_path)
-        sys.stdout.write((event.as_json() if as_json else text) + "\n")
+        sys.stdout.write((event.as_json() if values.flag("json") else text) + "\n")
         return False
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -276,7 +291,7 @@ def _write_example(path: str) -> int:
         raise UserError(f"{path} exists; name a file that does not") from None
     with open(fd, "w", encoding="utf-8") as file:
         file.write(plan_init.INIT_PLAN)
-    sys.stdout.write(f"wrote {path}; look at it, then: run-all-tasks.py {path} --dry-run\n")
+    sys.stdout.write(f"wrote {path}; look at it, then: ./run-all-tasks.py {path} --dry-run\n")
     return EXIT_OK
 
 
@@ -320,6 +335,7 @@ def _settings(values: Values, root: str, plan: Plan) -> Settings:
     most = values.number("max_parallel")
     if most is not None and not 1 <= most <= 256:
         raise UsageError(f"--max-parallel: {most} is not between 1 and 256")
+    wait = values.seconds("max_wait")
     return Settings(
         root=root,
         runs_dir=paths.runs_dir(own),
@@ -330,7 +346,52 @@ def _settings(values: Values, root: str, plan: Plan) -> Settings:
         redo_changed=values.flag("redo_changed"),
         parent=os.environ.get("JRUN_ID", ""),
         prompts_agent=str(values.text("agent")) if values.text("prompts") else "",
+        max_wait=0.0
+        if values.flag("no_wait")
+        else quota.MAX_WAIT_SECONDS
+        if wait is None
+        else wait,
     )
+
+
+def _take_recordings(values: Values, plan: Plan, configuration: config.Config) -> None:
+    """With --replay: every agent of the plan plays what one of its name, or its task, once did.
+
+    One that is a replay already keeps its other settings: what goes wrong on purpose.
+    """
+    folder, speed = values.text("replay"), values.text("speed")
+    if folder is None:
+        if speed is not None:
+            raise UsageError("--speed belongs to --replay, which is missing")
+        return
+    options = replay.options_of(os.path.abspath(os.path.expanduser(folder)), speed)
+    names = {name for role in plan.roles.values() for name in role.agents}
+    names |= {task.agent for task in plan.tasks.values() if task.agent}
+    for name in names | {values.text("agent") or "replay"}:
+        own = configuration.agents.get(name, {})
+        configuration.put(name, {**(own if own.get("type") == "replay" else {}), **options})
+
+
+def _refuse_unrecorded(
+    assigned: Assignments, scope: frozenset[str], configuration: config.Config
+) -> None:
+    """UserError when a replay agent would have nothing to play: said now, not hours into the plan."""
+    faults: dict[str, str] = {}  # by task
+    known: dict[str, replay.Recordings] = {}
+    pairs = [(task_id, name) for task_id in sorted(scope) for name in assigned.agents[task_id]]
+    for task_id, name in pairs:
+        options = configuration.entry(name)
+        if (options.get("type") or name) == "replay":
+            folder = str(options.get("recording") or "")
+            try:
+                if folder not in known:
+                    known[folder] = replay.Recordings(folder)
+                known[folder].find(task_id, name)
+            except UserError as error:
+                faults.setdefault(task_id, f"task {task_id}: {error}")
+    if faults:
+        others = f"; {len(faults) - 1} other tasks have none, either" if len(faults) > 1 else ""
+        raise UserError(f"{next(iter(faults.values()))}{others}", EXIT_PREFLIGHT)
 
 
 def _own_root(values: Values, root: str) -> str | None:
@@ -354,18 +415,7 @@ def _choice(values: Values) -> plan_scope.Choice:
 
 def _assign(plan: Plan, configuration: config.Config, override: str | None) -> Assignments:
     """Who does what; an agent that nobody knows is a mistake in the plan."""
-    unknown: dict[str, str] = {}
-
-    def is_available(agent: str) -> bool:
-        try:
-            type_name, options, _ = runner.resolve_agent(configuration, agent)
-        except UserError as error:
-            if error.exit_code == UsageError.exit_code:
-                unknown[agent] = str(error)
-            return False
-        return not runner.lacks_key(type_name, options)
-
-    assigned = assign_agents(plan, is_available, override)
+    assigned, unknown = assignment.assign(plan, configuration, override)
     if override in unknown:
         raise UsageError(f"--agent: {unknown[override]}")
     lines = []
@@ -389,10 +439,10 @@ def _refuse_missing(
     lines = [item.why for item in problems]
     names = dict.fromkeys(agent for item in problems for agent in item.agents)
     for name in names:
-        type_name = str(configuration.entry(name).get("type") or name)
-        backend = agents.load(type_name)
-        verb = "install" if backend.EXECUTABLE else "use"
-        lines.append(f"to {verb} {name}: {backend.INSTALL}")
+        options = configuration.entry(name)
+        backend = agents.load(str(options.get("type") or name))
+        verb = "install" if agents.executable_name(backend, options) else "use"
+        lines.append(f"to {verb} {name}: {agents.install_hint(backend, options)}")
     lines.append("or rehearse the whole plan without any: --agent offline")
     raise UserError("\n".join(lines), EXIT_PREFLIGHT)
 
@@ -442,10 +492,19 @@ def _refuse_living_runs(plan_state: PlanState) -> None:
     runs_dir = os.path.dirname(plan_state.folder)
     # Not asked of the state: --fresh is also the cure for a damaged one.
     for run_id in runs.marked(runs_dir):
-        run = runs.read(os.path.join(runs_dir, run_id))
+        run = _once_recorded(os.path.join(runs_dir, run_id))
         is_ours = run.text("project_id") == plan_state.project and run.text("attempt_token")
         if (is_ours or not run.record) and runs.state(run).holder:
-            raise UserError(f"{run_id} of the earlier start still runs; stop it: stop-run {run_id}")
+            raise UserError(
+                f"{run_id} of the earlier start still runs; stop it: bin/stop-run {run_id}"
+            )
+
+
+def _once_recorded(path: str) -> runs.Run:
+    """The run, when it has a record or nobody holds it: another plan may begin it at this moment."""
+    run = runs.Run(path, {})
+    files.wait_for(lambda: bool(runs.read(path).record) or not runs.is_held(run), RECORD_SECONDS)
+    return runs.read(path)
 
 
 def _start_over(plan_state: PlanState, display: view.View) -> None:

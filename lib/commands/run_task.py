@@ -15,6 +15,7 @@ from lib import (
     ids,
     loop_record,
     paths,
+    quota,
     redact,
     runner,
     runs,
@@ -75,7 +76,6 @@ stop the agent and all it started; a closed terminal changes nothing.""",
     "config that cannot be used; 75 stopped for a quota; 124 timed out; 127 the agent's program is "
     "not on PATH; 130 its run was stopped; 128+N stopped by signal N",
 )  # fmt: skip
-MAX_WAIT_SECONDS = 6 * 3600.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -224,20 +224,12 @@ def _check_prompt(type_name: str, task: Task, prompt: bytes) -> None:
 def _limit(values: Values, settings: config.Config, key: str) -> float:
     """A limit of one attempt: the option's, else the config's default, else none."""
     given = values.seconds("run_timeout" if key == "timeout" else key)
-    default = settings.defaults.get(key)
-    if given is not None or default is None:
-        return given or 0.0
-    try:
-        return parse_seconds(str(default))
-    except ValueError:
-        raise UsageError(
-            f"{settings.path}: defaults.{key}: {default!r} is no time; write 15m"
-        ) from None
+    return parse_seconds(str(settings.defaults.get(key) or 0)) if given is None else given
 
 
 def _max_wait(values: Values) -> float:
     given = values.seconds("max_wait")
-    return 0.0 if values.flag("no_wait") else MAX_WAIT_SECONDS if given is None else given
+    return 0.0 if values.flag("no_wait") else quota.MAX_WAIT_SECONDS if given is None else given
 
 
 def _config_of(settings: config.Config) -> dict[str, str]:

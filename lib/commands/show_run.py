@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from lib import files, listing, redact, runs, shown
+from lib import files, listing, redact, runs, shown, usage
 from lib.cli import Command, Option, Values, run
 from lib.errors import EXIT_FAILED, EXIT_OK, UsageError, UserError
 from lib.textual import duration, table
@@ -24,6 +24,7 @@ NAMES = {
     "prompt": runs.PROMPT,
     "output": runs.OUTPUT,
     "record": runs.RECORD,
+    "verify": runs.VERIFY,
 }
 OVERVIEW = (runs.TRANSCRIPT, runs.STDERR, runs.OUTPUT)
 
@@ -81,6 +82,7 @@ def show_run(values: Values) -> int:
     wanted = values.text("run")
     record = listing.newest(folder) if wanted is None else listing.find(folder, wanted)
     row = listing.Row(record)
+    listing.know_tokens([row])
     if follows:
         return _follow(record, name or runs.TRANSCRIPT, count)
     if as_json:
@@ -128,12 +130,14 @@ def _facts(folder: str, row: listing.Row) -> list[list[str]]:
     """What is known of the run, a [name, value] for each."""
     record, state = row.run, row.state
     code, seconds = listing.known_code(state), listing.elapsed_seconds(row)
-    ended = record.time_ns("end_time")
-    cached = record.number("cached_tokens")
+    ended, reset = record.time_ns("end_time"), record.time_ns("reset_time")
+    is_resumed = record.record.get("resumed") is True
     facts = {
         "run": record.run_id,
         "status": listing.status_mark(state),
         "reason": state.reason,
+        "error class": record.text("error_class"),
+        "limit until": listing.clock(reset) if reset else "",
         "exit code": "unknown" if code is None else str(code),
         "agent": f"{listing.agent_name(record)} {record.text('agent_version')}",
         "model": record.text("model"),
@@ -141,10 +145,14 @@ def _facts(folder: str, row: listing.Row) -> list[list[str]]:
         "started": listing.clock(row.started),
         "ended": listing.clock(ended) if ended else "",
         "elapsed": "" if seconds is None else duration(seconds),
-        "tokens": listing.tokens(record) + (f" ({cached} of them cached)" if cached else ""),
-        "cost": listing.cost(record),
+        "tokens": _tokens(record),
+        "cost": _cost(record),
         "parent": record.text("parent_run_id"),
         "previous": record.text("previous_run_id"),
+        "replay of": record.text("replay_of"),
+        "wrong on purpose": record.text("replay_fault"),
+        "session": record.text("session_id") + (" (resumed)" if is_resumed else ""),
+        "note": record.text("too_old"),
         "children": ", ".join(listing.children(folder, row)),
         "cwd": record.text("cwd"),
         "folder": record.path,
@@ -153,6 +161,24 @@ def _facts(folder: str, row: listing.Row) -> list[list[str]]:
         facts["exit code"] = ""
     shown_facts = {name: redact.one_line(value) for name, value in facts.items()}
     return [[name, value] for name, value in shown_facts.items() if value not in ("", "-")]
+
+
+def _tokens(record: runs.Run) -> str:
+    """`1000 in (400 cached), 10 out`; `-` where neither is known."""
+    into, mark, out = listing.tokens(record).partition("/")
+    cached = record.number("cached_tokens")
+    of_them = f" ({cached} cached)" if cached else ""
+    return f"{into} in{of_them}, {out} out" if mark else into
+
+
+def _cost(record: runs.Run) -> str:
+    used = usage.Usage([record.record])
+    if used.is_estimated and used.cost_usd is not None:
+        return f"{used.cost()} (estimated from list prices)"
+    if used.cost_usd is None and not used.without_tokens:
+        model = record.text("model")
+        return f"unknown: no price of {model}" if model else "unknown: it did not tell its model"
+    return used.cost()
 
 
 def _show_file(record: runs.Run, name: str, count: int) -> None:

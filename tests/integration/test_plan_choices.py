@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lib import runs
 from tests.helpers import wait_until
 from tests.plan_root import PlanRoot, sh
 
@@ -150,7 +151,7 @@ CONFIG = ("--config", "config.yaml")
 def test_when_an_agent_has_failed_all_its_tries_the_next_of_its_role_takes_over(
     root: PlanRoot,
 ) -> None:
-    agents(root, first="echo no good >&2; exit 3", second="exit 127", third="")
+    agents(root, first="echo no good >&2; exit 3", second="exit 4", third="")
     with_role(root, "first", "second", "third", retries=1)
 
     done = root.run(*CONFIG)
@@ -160,7 +161,7 @@ def test_when_an_agent_has_failed_all_its_tries_the_next_of_its_role_takes_over(
     decisions = [line for line in root.bus.read_text().split("\n") if "takes over" in line]
     assert decisions == [
         "a: first failed (agent exited with code 3: no good); second takes over",
-        "a: second failed (agent exited with code 127); third takes over",
+        "a: second failed (agent exited with code 4); third takes over",
     ]
     row = next(line for line in done.stdout.split("\n") if line.startswith("a  "))
     assert " third (after first, second) " in row
@@ -248,7 +249,26 @@ def test_without_its_state_a_plan_does_not_start_what_still_runs_once_more(
     done = root.run()
 
     assert done.returncode == 1
-    assert "of the earlier start still runs; stop it: stop-run run_" in done.stderr
+    assert "of the earlier start still runs; stop it: bin/stop-run run_" in done.stderr
+    assert root.lines("ran") == ["a"]
+
+
+def test_a_run_that_another_plan_begins_at_that_moment_is_not_taken_for_its_own(
+    root: PlanRoot,
+) -> None:
+    root.plan(sh("a", "echo a >>ran"))
+    root.runs.mkdir(parents=True, exist_ok=True)
+    other, lock = runs.allocate(str(root.runs), "b")
+    try:
+        process = root.start()
+        wait_until((root.runs / "p" / "PLAN.lock").exists, what="the plan to begin")
+        other.record = {"version": 1, "run_id": other.run_id, "project_id": "q", "task_id": "b",
+                        "status": "running", "attempt_token": "t"}  # fmt: skip
+        runs.write_record(other, durable=False)
+        assert process.wait(60) == 0
+    finally:
+        runs.discard(other)
+        os.close(lock)
     assert root.lines("ran") == ["a"]
 
 

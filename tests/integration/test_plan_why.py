@@ -148,7 +148,7 @@ def test_why_is_right_for_every_task_at_every_moment(root: PlanRoot) -> None:
     for name in ("db2", "flaky", "checked", "bad"):
         (root.work / name).touch()
     first_done = {str(task["id"]): done for task in first}
-    failed = r"failed: agent exited with code 3; look with: show-run run_\S+$"
+    failed = r"failed: agent exited with code 3; look with: bin/show-run run_\S+ --runs-dir \S+$"
     judging = (
         r"is under review, 2 approvals are needed: 1 judge is done \(review@one approved\); "
         r"review@two is running: two, for \d+ s, last output \d+ s ago \(run_\S+\)$"
@@ -175,7 +175,7 @@ def test_why_is_right_for_every_task_at_every_moment(root: PlanRoot) -> None:
     reviewed = (
         r"is done: the review passed at \S+ \S+Z \(review@one approved, review@two approved\)$"
     )
-    worst = r"failed: agent exited with code 4; look with: show-run run_\S+"
+    worst = r"failed: agent exited with code 4; look with: bin/show-run run_\S+ --runs-dir [^\s;]+"
     blocked = {
         "bad": failed,
         "after_bad": rf"is blocked: it needs bad, which {failed}",
@@ -198,7 +198,7 @@ def test_why_is_right_for_every_task_at_every_moment(root: PlanRoot) -> None:
     again = "; start the plan again to retry it$"
     ended = (
         r"has not been started: the plan is not running: it ended at \S+ \S+Z "
-        r"with exit code 1 after worst failed; start the plan again to go on$"
+        r"with exit code 1 \(worst failed\); start the plan again to go on$"
     )
     expect(
         see,

@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -285,16 +286,16 @@ def test_what_is_no_stream_at_all_is_told_as_that(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("begun", [b"", head(), head() + events(piece("Half"))])
 def test_a_service_that_falls_silent_is_given_up_and_not_asked_again(begun: bytes) -> None:
     with Service([begun, STALL]) as service:
-        ended = run(service, read_timeout=0.2)
+        ended = run(service, read_timeout=0.5)
     assert ended.status == 1
-    assert "said nothing for 0.2 s; read_timeout: in config.yaml" in (ended.outcome.error or "")
+    assert "said nothing for 0.5 s; read_timeout: in config.yaml" in (ended.outcome.error or "")
     assert ended.text == ("Half" if b"Half" in begun else "")
     assert len(service.asked) == 1
 
 
 def test_an_answer_whose_end_was_told_is_one_though_the_service_falls_silent_then() -> None:
     with Service(stream(events(piece("Yes."), last()), STALL)) as service:
-        ended = run(service, read_timeout=0.2)
+        ended = run(service, read_timeout=0.5)
     assert (ended.status, ended.outcome.final_text) == (0, "Yes.")
 
 
@@ -338,6 +339,65 @@ def test_a_refusal_is_one_sentence_that_says_what_to_do_and_is_not_tried_again(
     assert ended.status == 1
     assert cure in (ended.outcome.error or "")
     assert (len(service.asked), slept) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (401, {"error": "bad key"}, "login"),
+        (403, {"error": "not yours"}, "login"),
+        (400, {"error": "Incorrect API key provided"}, "login"),
+        (402, {"error": "pay"}, "quota"),
+        (403, {"error": "reached its monthly spending limit"}, "quota"),
+        (400, {"error": "unknown field"}, "bad-request"),
+        (404, {"error": "no such model"}, "bad-request"),
+        (302, {}, "bad-request"),
+        (429, {"error": "too many"}, "quota"),
+        (500, {"error": "oh"}, "overload"),
+        (529, {"error": "overloaded"}, "overload"),
+    ],
+)
+@pytest.mark.parametrize("backend", [xai, perplexity])
+def test_the_last_event_tells_the_class_of_a_refusal_and_its_status(
+    backend: ModuleType, status: int, body: object, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Service(said(status, body)) as service:
+        ended, _ = converse(monkeypatch, service.url, backend)
+    assert ended.events[-1]["error_class"] == kind
+    assert ended.events[-1]["http_status"] == status
+    assert "reset" not in ended.events[-1]
+    found = backend.failure(base.Ended(code=1, outcome=ended.outcome))
+    assert (found.kind, found.reason, found.reset) == (kind, ended.outcome.error, 0.0)
+
+
+def test_a_limit_is_told_with_the_time_at_which_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = time.time()
+    for status, kind in ((429, "quota"), (503, "overload")):
+        with Service(said(status, {"error": "too many"}, Retry_After="7200")) as service:
+            ended, _ = converse(monkeypatch, service.url)
+        found = xai.failure(base.Ended(code=1, outcome=ended.outcome))
+        assert found.kind == kind
+        assert before <= found.reset - 7200 <= time.time()
+
+
+def test_what_is_no_answer_has_its_class_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kind(*reply: bytes, seconds: float = 60) -> str | None:
+        with Service(list(reply)) as service:
+            ended, _ = converse(monkeypatch, service.url, read_timeout=seconds)
+        return ended.outcome.fault_class
+
+    filtered = events({"choices": [{"delta": {}, "finish_reason": "content_filter"}]})
+    assert kind(*stream(filtered)) == "refusal"
+    assert kind(*stream(events(piece("Ye")))) == "overload"
+    assert kind(*stream(events({"error": {"message": "boom"}}))) == "overload"
+    assert kind(*stream(events(last()))) == "failed"
+    assert kind(STALL, seconds=0.2) == "silence"
+    ended, _ = converse(monkeypatch, f"http://127.0.0.1:{closed_port()}")
+    assert ended.outcome.fault_class == "overload"
+    for wrong in (run("http://example.org"), run("http://127.0.0.1:1", prompt=" ")):
+        assert wrong.outcome.fault_class == "bad-request"
+    without = run("http://127.0.0.1:1", env=variables(XAI_API_KEY=""))
+    assert (without.status, without.outcome.fault_class) == (EXIT_USAGE, "login")
 
 
 def test_an_answer_that_comes_before_the_prompt_was_sent_is_read(

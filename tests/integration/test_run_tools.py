@@ -401,7 +401,7 @@ def test_the_exit_code_outlives_the_supervisor(box: Box, code: int, status: str)
 
     table = box.tool("list-runs").stdout
     assert f"{run.run_id}  running*" in table
-    assert table.splitlines()[-1].startswith("* its supervisor is gone")
+    assert table.splitlines()[-2].startswith("* its supervisor is gone")
     assert box.listed(run.run_id)["alive_by"] == "agent"
 
     run.let_end(code)
@@ -462,19 +462,23 @@ def test_the_newest_come_first_and_the_rest_is_counted(box: Box) -> None:
     default = box.tool("list-runs")
     three = box.tool("list-runs", "-n3")
 
-    assert len(default.stdout.splitlines()) == 51
+    assert len(default.stdout.splitlines()) == 52
+    assert default.stdout.splitlines()[-1] == "50 runs: tokens unknown; cost unknown"
     ids_shown = [line.split()[0] for line in three.stdout.splitlines()]
-    assert ids_shown[1:] == [f"run_20260101-1200{n}-{n}" for n in (54, 53, 52)]
+    assert ids_shown[1:-1] == [f"run_20260101-1200{n}-{n}" for n in (54, 53, 52)]
     assert default.stderr == "list-runs: 5 older runs are not shown; -n 55 or --all shows them\n"
-    assert len(box.tool("list-runs", "--all").stdout.splitlines()) == 56
+    assert len(box.tool("list-runs", "--all").stdout.splitlines()) == 57
 
 
-def test_a_terminal_gets_short_lines_and_no_controls(box: Box) -> None:
+@pytest.mark.parametrize("columns", [90, 170])
+def test_a_terminal_gets_short_lines_with_every_reason_and_no_controls(
+    box: Box, columns: int
+) -> None:
     reason = f"\x1b]0;title\x07 {SECRET} " + "because " * 40
     name = "run_20260101-120000-1"
     write_run(box.root, name, status="failed", exit_code=1, error_summary=reason, task_id="a\rb")
     ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 130, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     try:
         script = [sys.executable, "-S", "-E", str(ROOT / "bin/list-runs"), "--root", str(box.root)]
         subprocess.run(script, stdout=theirs, env=clean_environment(), check=True)
@@ -483,10 +487,11 @@ def test_a_terminal_gets_short_lines_and_no_controls(box: Box) -> None:
         os.close(ours)
         os.close(theirs)
 
-    header, row = shown.removesuffix("\n").split("\n")
-    assert (len(row), row[-1]) == (130, "…")
-    assert row.isprintable()
-    assert header.endswith("REASON")
+    header, *lines, _total = shown.removesuffix("\n").split("\n")
+    assert (len(lines), header.split()[-1]) == ((2, "COST") if columns == 90 else (1, "REASON"))
+    assert "because because" in lines[-1]
+    assert (len(lines[-1]), lines[-1][-1]) == (columns, "…")
+    assert "".join(lines).isprintable()
     in_a_pipe = box.tool("list-runs").stdout
     assert "because because" in in_a_pipe
     assert SECRET not in in_a_pipe

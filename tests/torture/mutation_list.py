@@ -13,6 +13,7 @@ RUN = f"{LIVE}run_crash.py::test_"
 STOP = f"{LIVE}run_stop.py::test_"
 SPAWNER = f"{LIVE}spawner.py::test_"
 PLAN = f"{LIVE}plan_crash.py::test_"
+SESSION = f"{LIVE}run_sessions.py::test_"
 
 
 @dataclass(frozen=True)
@@ -378,7 +379,7 @@ MUTATIONS = (
     # -- the guard
     Mutation(
         "the guard outlives the signal",
-        "lib/runner.py",
+        "lib/guard.py",
         "trap : HUP INT QUIT TERM USR1 USR2\n",
         "",
         "the signal that ends the agent ends its witness, too",
@@ -386,7 +387,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the guard's exit code",
-        "lib/runner.py",
+        "lib/guard.py",
         '[ -e "$0/pid.txt" ] && echo $code 1<>"$0/.exit-code"\n',
         "",
         "who kills the supervisor loses the exit code",
@@ -394,7 +395,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no code of an agent that never was",
-        "lib/runner.py",
+        "lib/guard.py",
         '[ -e "$0/pid.txt" ] && echo $code',
         "echo $code",
         "a run that got no agent fails with 125, and is not simply begun again",
@@ -402,15 +403,15 @@ MUTATIONS = (
     ),
     Mutation(
         "room for the exit code",
-        "lib/runner.py",
-        '_write_new(run.file(runs.EXIT_CODE), b" " * 8)',
+        "lib/guard.py",
+        'write_new(run.file(runs.EXIT_CODE), b" " * 8)',
         "pass",
         "on a full disk the exit code is lost",
         (f"{RACE}the_exit_code_has_its_room_before_the_agent_begins",),
     ),
     Mutation(
         "the word",
-        "lib/runner.py",
+        "lib/guard.py",
         "        read -r go <&4 && trap",
         "        trap",
         "an agent starts whose pid nobody has recorded",
@@ -418,7 +419,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the pid on disk",
-        "lib/runner.py",
+        "lib/guard.py",
         'echo $1 >"$0/pid.txt" && { echo $1 >&3; }',
         "{ echo $1 >&3; }",
         "an agent is not to be found while its record is being written, and leaves no exit code",
@@ -426,7 +427,7 @@ MUTATIONS = (
     ),
     Mutation(
         "pipes that the agent does not hold",
-        "lib/runner.py",
+        "lib/guard.py",
         'exec "$@" 3>&- 4<&-',
         'exec "$@"',
         "what an agent leaves running keeps its run from ending",
@@ -434,7 +435,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a session of its own",
-        "lib/runner.py",
+        "lib/guard.py",
         "            setsid=True,\n",
         "",
         "Ctrl-C and a closed terminal end the agent; stopping it ends its starter",
@@ -442,7 +443,7 @@ MUTATIONS = (
     ),
     Mutation(
         "signals as they should be",
-        "lib/runner.py",
+        "lib/guard.py",
         "            setsigdef=procs.RESET_SIGNALS,\n",
         "",
         "started under nohup or by a script, an agent is deaf to Ctrl-C and SIGTERM",
@@ -513,7 +514,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the agent's own answer on disk",
-        "lib/supervisor.py",
+        "lib/output.py",
         "                _flush(path)",
         "                pass",
         "a power cut empties the answer of a run whose end is recorded",
@@ -522,10 +523,26 @@ MUTATIONS = (
     Mutation(
         "marks go last",
         "lib/supervisor.py",
-        "        announce_end(self.run)\n        faults.point",
-        "        clear_marks(self.run, self.adopted)\n        announce_end(self.run)\n        faults.point",
+        "        notices.announce_end(self.run)\n        faults.point",
+        "        clear_marks(self.run, self.adopted)\n        notices.announce_end(self.run)\n        faults.point",
         "a kill in between leaves a run whose end nobody is told",
         (f"{RUN}killed_after_the_start_nothing_of_the_run_is_lost[bus-locked:2]",),
+    ),
+    Mutation(
+        "the record of a second start",
+        "lib/runner.py",
+        '    runs.write_record(run, durable=False)\n    notices.try_note(run, "CMD"',
+        '    notices.try_note(run, "CMD"',
+        "the record has the pids of both starts, and who adopts the run cannot read it",
+        (f"{SESSION}a_second_start_that_lost_its_supervisor_is_adopted_as_plain_text",),
+    ),
+    Mutation(
+        "no trace of the first start",
+        "lib/runner.py",
+        "        files.remove(run.file(runs.PID))\n        files.remove(run.file(runs.EXIT_CODE))\n",
+        "",
+        "killed before its second start, a run has ended with the exit code of the first",
+        (f"{SESSION}killed_at_the_second_start_it_was_never_started[run-restart-cleared]",),
     ),
     Mutation(
         "the mark that leads there is the last",
@@ -538,7 +555,7 @@ MUTATIONS = (
     Mutation(
         "an end is told once",
         "lib/supervisor.py",
-        'if run.text("bus") and not _was_announced(run, "RUN_STOP", "RUN_CRASH"):',
+        'if run.text("bus") and not notices.was_announced(run, "RUN_STOP", "RUN_CRASH"):',
         'if run.text("bus"):',
         "a supervisor killed after its last message: a repair tells the end again",
         (f"{RUN}killed_after_the_start_nothing_of_the_run_is_lost[run-announced]",),
@@ -546,7 +563,7 @@ MUTATIONS = (
     Mutation(
         "an end is told by somebody",
         "lib/supervisor.py",
-        "        announce_end(run)\n    clear_marks",
+        "        notices.announce_end(run)\n    clear_marks",
         "        pass\n    clear_marks",
         "a supervisor killed after its record: the end is told by nobody",
         (f"{RUN}killed_after_the_start_nothing_of_the_run_is_lost[run-ended]",),
@@ -554,7 +571,7 @@ MUTATIONS = (
     Mutation(
         "a start is told once",
         "lib/supervisor.py",
-        'if not _was_announced(self.run, "RUN_START"):',
+        'if not notices.was_announced(self.run, "RUN_START"):',
         "if True:",
         "a run that is taken over seems to have been started twice",
         (f"{STOP}without_its_supervisor_a_run_is_stopped_by_who_asks",),
@@ -562,8 +579,8 @@ MUTATIONS = (
     Mutation(
         "the exit code is noted once",
         "lib/supervisor.py",
-        '    note_once(run, "EXIT_CODE"',
-        '    try_note(run, "EXIT_CODE"',
+        '    notices.note_once(run, "EXIT_CODE"',
+        '    notices.try_note(run, "EXIT_CODE"',
         "cwd.txt has two lines EXIT_CODE",
         (f"{RUN}killed_after_the_start_nothing_of_the_run_is_lost[run-announced]",),
     ),
@@ -947,7 +964,7 @@ MUTATIONS = (
     ),
     Mutation(
         "misfires are counted",
-        "lib/scheduler.py",
+        "lib/course.py",
         "        unit.misfires += 1\n",
         "",
         "a supervisor that can never begin is started for ever",
@@ -955,11 +972,19 @@ MUTATIONS = (
     ),
     Mutation(
         "misfires are bounded",
-        "lib/scheduler.py",
+        "lib/course.py",
         'unit.misfires < MISFIRES',
         'True',
         "a supervisor that cannot be started at all is started for ever",
         (f"{RACE}a_supervisor_that_cannot_be_started_at_all_fails_the_task_in_the_end",),
+    ),
+    Mutation(
+        "a closed provider outlives the plan's process",
+        "lib/quota_watch.py",
+        "            self._header[HEADER_KEY] = kept",
+        "            pass",
+        "a plan that is started again runs into the limit that it knew of",
+        ("tests/integration/test_plan_quota.py::test_a_restarted_plan_goes_on_waiting",),
     ),
     Mutation(
         "what could not be noted does not start",

@@ -35,7 +35,10 @@ sys.path.insert(0, str(ROOT))
 from tests.torture.mutation_list import MUTATIONS, Mutation
 
 SECONDS = 90.0
-NOT_COPIED = (".git", ".venv", "runs", "coverage", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+NOT_COPIED = (
+    *(".git", ".venv", ".agents", "runs", "coverage"),
+    *(".mypy_cache", ".ruff_cache", ".pytest_cache"),
+)
 
 
 def main() -> int:

@@ -52,6 +52,8 @@ def test_an_unknown_agent_is_a_usage_error_that_names_the_known_ones(name: str) 
         agents.load(name)
     assert caught.value.exit_code == EXIT_USAGE
     assert "\n" not in str(caught.value)
+    told = str(caught.value).partition("; known: ")[2]
+    assert not {"command", "replay"} & set(told.split(", "))  # which mean nothing by themselves
 
 
 def test_tokens_of_every_model_and_of_the_server_are_known() -> None:

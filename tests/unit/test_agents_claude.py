@@ -63,7 +63,7 @@ def test_a_stream_cut_in_two_anywhere_tells_the_same_and_no_success_before_its_e
         assert (facts(reader.outcome), shown) == (facts(whole[0]), whole[1])
 
 
-@pytest.mark.parametrize("name", TYPICAL)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_stream_that_ends_anywhere_before_its_result_is_no_success(name: str) -> None:
     data = stream(name).rstrip(b"\n")
     for end in range(len(data)):
@@ -356,6 +356,13 @@ def test_a_model_that_looks_like_an_option_is_refused() -> None:
         claude.command(launch(model="--help"))
 
 
+def test_with_a_configured_token_no_other_one_is_sent_beside_it() -> None:
+    changes = claude.environment(launch(options={"token": "sk-configured"}))
+    other = ("ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+    assert [changes.get(name, "kept") for name in other] == [None, None]
+    assert not {*other, "ANTHROPIC_API_KEY"} & set(claude.environment(launch()))
+
+
 def test_the_environment_hides_the_outer_session_and_keeps_quiet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -364,7 +371,7 @@ def test_the_environment_hides_the_outer_session_and_keeps_quiet(
     assert changes["CLAUDECODE"] is None
     assert changes["CLAUDE_CODE_ENTRYPOINT"] is None
     assert changes["DISABLE_TELEMETRY"] == "1"
-    assert changes["CLAUDE_CODE_MAX_RETRIES"] == "5"
+    assert changes["CLAUDE_CODE_MAX_RETRIES"] == "4"
     assert "IS_SANDBOX" not in changes
     assert "ANTHROPIC_BASE_URL" not in changes
 

@@ -210,12 +210,52 @@ def test_items_of_each_kind_are_shown(kind: str, values: dict[str, object], expe
     assert codex.reader().feed(lines_of(*thrice)) == expected
 
 
-def test_nothing_is_said_of_the_tokens_of_a_resumed_session() -> None:
-    data = stream("codex/json-plain")
-    outcome, _ = read_all(codex.reader({"resume": True}), data)
+def tokens(outcome: base.Outcome) -> tuple[int | None, int | None, int | None]:
+    return outcome.input_tokens, outcome.cached_tokens, outcome.output_tokens
+
+
+def test_a_resumed_session_has_used_what_this_run_added_to_it() -> None:
+    first, _ = read(stream("codex/json-resume-first"))
+    assert tokens(first) == (1200, 400, 34)
+    assert first.session_totals == {"input_tokens": 1200, "cached_tokens": 400, "output_tokens": 34}
+
+    more = turn(input_tokens=3700, cached_input_tokens=1400, output_tokens=80)
+    options = {"resume": True, "totals_before": first.session_totals}
+    second, shown = read_all(codex.reader(options), lines_of(*more))
+
+    assert tokens(second) == (2500, 1000, 46)
+    assert "2500 tokens in (1000 cached), 46 out" in shown
+    assert second.session_totals == {
+        "input_tokens": 3700,
+        "cached_tokens": 1400,
+        "output_tokens": 80,
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        (None, (None, None, None)),
+        ({}, (None, None, None)),
+        ("1200", (None, None, None)),
+        ({"input_tokens": 1000, "output_tokens": True}, (200, None, None)),
+        ({"input_tokens": 1201, "cached_tokens": 400, "output_tokens": -1}, (None, 0, None)),
+    ],
+)
+def test_what_a_resumed_run_used_is_unknown_rather_than_wrong(
+    before: object, expected: tuple[int | None, ...]
+) -> None:
+    data = stream("codex/json-resume-first")
+    outcome, _ = read_all(codex.reader({"resume": True, "totals_before": before}), data)
     assert outcome.success is True
-    assert outcome.turns == 1
-    assert (outcome.input_tokens, outcome.cached_tokens, outcome.output_tokens) == (None,) * 3
+    assert tokens(outcome) == expected
+    assert outcome.session_totals is not None
+
+
+def test_totals_of_before_mean_nothing_to_a_run_that_resumes_nothing() -> None:
+    data = stream("codex/json-resume-first")
+    outcome, _ = read_all(codex.reader({"totals_before": {"input_tokens": 1000}}), data)
+    assert tokens(outcome) == (1200, 400, 34)
 
 
 def test_line_separators_of_unicode_do_not_cut_a_line() -> None:
@@ -336,6 +376,7 @@ def test_a_key_for_others_is_passed_on_where_there_is_no_other(
     own = {"env": {"OPENAI_API_KEY": "sk-own"}}
     assert codex.environment(launch(options=own))["CODEX_API_KEY"] == "sk-own"
     assert "CODEX_API_KEY" not in codex.environment(launch(options={"token": "sk-configured"}))
+    assert codex.environment(launch(options={"token": "sk-configured"}))["OPENAI_API_KEY"] is None
 
 
 def test_a_key_for_others_never_stands_in_for_a_key_or_login_of_its_own(

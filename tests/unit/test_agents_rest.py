@@ -264,6 +264,19 @@ def test_a_stream_of_the_agent_api_is_read() -> None:
     )
 
 
+def test_searches_without_end_are_noted_up_to_a_number() -> None:
+    answer = _rest_answer.AgentAnswer()
+    for number in range(1000):
+        queries = [f"query {number}", "the same  one", 7, ""]
+        event = {"type": "response.reasoning.search_queries", "queries": queries}
+        answer.take(json.dumps(event))
+    assert answer.queries[:3] == ["query 0", "the same one", "query 1"]
+    assert len(answer.queries) == _rest_answer.MAX_QUERIES
+    many = {"type": "response.reasoning.search_queries", "queries": ["x"] * 100_000}
+    answer.take(json.dumps(many))
+    assert len(answer.queries) == _rest_answer.MAX_QUERIES
+
+
 def test_a_stream_of_perplexitys_chat_completions_is_read() -> None:
     answer = chat(*split(recorded("perplexity-stream.sse")))
     assert (answer.is_complete, answer.is_over, answer.model) == (True, True, "sonar-pro")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from lib import VERSION, redact
-from lib.cli import Command, Option, Values, parse, parse_seconds, run, usage
+from lib.cli import Command, Option, Values, help_text, parse, parse_seconds, run, usage
 from lib.errors import EXIT_BUG, UsageError, UserError
 
 COMMAND = Command(
@@ -19,6 +19,7 @@ COMMAND = Command(
         Option("--wait", metavar="TIME", kind="seconds", help="how long"),
         Option("--tag", metavar="T", many=True, help="a tag; may be repeated"),
         Option("--keep-all", help="keep all"),
+        Option("--from", metavar="FILE", is_optional=True, help="from FILE"),
     ),
     positionals=(("FILE", "1", "the file"), ("MORE", "?", "more")),
     examples=("do-it x",),
@@ -39,6 +40,16 @@ def test_defaults_are_fresh_each_time() -> None:
     )
     parsed("f", "--tag", "a")
     assert parsed("f").items("tag") == []
+
+
+def test_an_optional_value_may_be_left_out_before_another_option_and_at_the_end() -> None:
+    for arguments in (("f", "--from"), ("--from", "--keep-all", "f"), ("f", "--from", "-n3")):
+        assert parsed(*arguments).text("from") == ""
+    assert parsed("f", "--from", "x").text("from") == parsed("f", "--from=x").text("from") == "x"
+    assert parsed("f").text("from") is None
+    assert "--from [FILE] " in help_text(COMMAND)
+    with pytest.raises(UsageError):
+        parsed("f", "--tag")
 
 
 @pytest.mark.parametrize(

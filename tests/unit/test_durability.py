@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import bus, files, runs, state, supervisor
+from lib import bus, files, output, runs, state, supervisor
 from lib.state import PlanState
 from tests.power_cut import Disk
 
@@ -251,7 +251,7 @@ def test_a_run_whose_end_is_told_has_its_record_and_its_answer_on_disk(
         os.write(fd, b"the answer\n")
         os.close(fd)
 
-    supervisor._write_output(run, "the answer")
+    output.write(run, "the answer")
     watch._record_end(0, runs.COMPLETED, "")
     disk.promise(True)
     watch._close_files()

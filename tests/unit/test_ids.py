@@ -63,3 +63,13 @@ def test_a_slug_is_safe_short_and_never_empty(text: str, slug: str) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", ".x", "-x", "a/b", "a b", "a\n", "é", "x" * 129])
 def test_what_could_leave_its_folder_is_not_safe(name: str) -> None:
     assert ids.is_safe(name) is False
+
+
+def test_a_session_id_is_a_random_uuid_of_version_4() -> None:
+    import uuid
+
+    found = [ids.session_id() for _ in range(200)]
+    assert len(set(found)) == 200
+    for text in found:
+        assert str(uuid.UUID(text)) == text
+        assert (uuid.UUID(text).version, uuid.UUID(text).variant) == (4, uuid.RFC_4122)

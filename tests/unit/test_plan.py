@@ -491,8 +491,11 @@ def test_a_plan_error_is_a_user_error_that_ends_a_script_with_2(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
-        (b"", "plan.yaml:1: the plan is empty; write one, or begin with --init"),
-        (b"# nothing\n", "plan.yaml:1: the plan is empty; write one, or begin with --init"),
+        (b"", "plan.yaml:1: the plan is empty; begin one: ./run-all-tasks.py --init FILE"),
+        (
+            b"# nothing\n",
+            "plan.yaml:1: the plan is empty; begin one: ./run-all-tasks.py --init FILE",
+        ),
         (b"a: b\nc: \xff\n", "plan.yaml:2: the plan is not UTF-8; convert it"),
         (b"a:\n\tb: c\n", "plan.yaml:2: "),
         (b"a: b\n---\na: c\n", "plan.yaml:2: "),
@@ -517,7 +520,8 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
 def test_a_plan_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
     cases = {
         str(tmp_path): "the plan is a folder; name the file in it",
-        str(tmp_path / "none.yaml"): "no such plan; correct the path, or begin one with --init",
+        str(tmp_path / "none.yaml"): "no such plan; correct the path, or begin one: "
+        "./run-all-tasks.py --init FILE",
         str(tmp_path / "a\0b"): "the plan cannot be read: embedded null byte; mend that",
         str(tmp_path / ("x" * 300)): "the plan cannot be read: File name too long; mend that",
     }
@@ -745,7 +749,7 @@ def test_ten_thousand_tasks_behind_a_barrier_cost_no_pairs(tmp_path: Path) -> No
     assert critical_path(plan) == ["a0", "b0", "end"]
     assert sum(map(len, links.needs.values())) == 10_000
     assert len(requirements(plan, "end")) == 20_000
-    assert not assign_agents(plan, lambda agent: True).missing
+    assert not assign_agents(plan, lambda agent: "").missing
 
 
 def test_a_chain_of_ten_thousand_tasks_needs_no_recursion(tmp_path: Path) -> None:
@@ -777,8 +781,8 @@ stages:
 """
 
 
-def here(*names: str) -> Callable[[str], bool]:
-    return lambda agent: agent in names
+def here(*names: str, **others: str) -> Callable[[str], str]:
+    return lambda agent: "" if agent in names else others.get(agent, "is not installed")
 
 
 def test_roles_give_agents_in_order_in_turn_and_all_at_once(
@@ -841,19 +845,34 @@ def test_what_is_missing_names_agents_and_tasks(plan_of: Callable[[str], Plan]) 
     assert (result.agents["b1"], result.agents["s2"]) == ((), ("gemini",))
 
 
+def test_an_agent_without_its_key_is_told_apart_from_one_that_is_not_installed(
+    plan_of: Callable[[str], Plan],
+) -> None:
+    keyless = {"xai": "has no key (set XAI_API_KEY)", "claude": "has no key (set KEY)"}
+    result = assign_agents(plan_of(ROLES), here("gemini", **keyless))
+    assert [gap.why for gap in result.missing] == [
+        "xai has no key (set XAI_API_KEY): 1 task cannot run (own)",
+        "role build needs one of codex, claude, and codex is not installed, "
+        "claude has no key (set KEY): 2 tasks cannot run (b1, b2)",
+        "role judge needs 2 of claude, gemini, codex, and codex is not installed, "
+        "claude has no key (set KEY): 1 task cannot run (j1)",
+    ]
+    assert result.decisions == ["claude has no key (set KEY): 3 tasks of role search go to gemini"]
+
+
 def test_each_agent_is_looked_up_once_and_only_where_it_is_needed(
     plan_of: Callable[[str], Plan],
 ) -> None:
     asked = []
 
-    def available(agent: str) -> bool:
+    def lack_of(agent: str) -> str:
         asked.append(agent)
-        return True
+        return ""
 
-    assign_agents(plan_of(ROLES), available)
+    assign_agents(plan_of(ROLES), lack_of)
     assert sorted(asked) == ["claude", "codex", "gemini", "xai"]
     asked.clear()
-    assign_agents(plan_of(LEAST), available)
+    assign_agents(plan_of(LEAST), lack_of)
     assert asked == ["codex", "claude"]
 
 
@@ -1076,7 +1095,7 @@ def test_no_data_brings_anything_but_a_plan_or_a_plan_error(
         if isinstance(loaded, Plan):
             assert sum(map(len, waves(loaded))) == len(loaded.tasks)
             assert critical_path(loaded)
-            assign_agents(loaded, lambda agent: agent != "codex")
+            assign_agents(loaded, lambda agent: "gone" * (agent == "codex"))
             repr(loaded).encode()
             continue
         assert loaded

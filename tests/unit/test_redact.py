@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from lib import redact
@@ -113,6 +115,29 @@ def test_a_token_of_the_configuration_is_known_from_then_on(
     assert redact.text("a words-only-token b") == "a words-only-token b"
     redact.add_tokens(["words-only-token"])
     assert redact.text("a words-only-token b") == "a [REDACTED] b"
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["pa/th/like+it==", 'qu"ote\\back/s', "t\u00f6ken-\u00fc-word", "smile\U0001f600here", "a\ttab-word", "<a>&-word"],
+)  # fmt: skip
+def test_a_token_is_known_as_it_stands_in_json_and_in_json_within_that(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redact, "_extra", [])
+    monkeypatch.setattr(redact, "_own", None)
+    redact.add_tokens([token])
+    redact.add_tokens(redact.known_tokens({}))  # what is known does not grow by being passed on
+    assert redact.known_tokens({}) == [token]
+    plain, escaped = json.dumps({"k": token}, ensure_ascii=False), json.dumps({"k": token})
+    slashed = escaped.replace("/", "\\/")
+    html = escaped.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    for text in (plain, escaped, slashed, html):
+        assert redact.text(text) == '{"k": "[REDACTED]"}'
+    within = json.dumps({"x": escaped})
+    assert redact.text(within) == json.dumps({"x": '{"k": "[REDACTED]"}'})
+    stream = redact.Stream()
+    assert stream.feed(f"{escaped}\n") + stream.finish() == '{"k": "[REDACTED]"}\n'
 
 
 def test_a_common_message_needs_no_regular_expressions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,20 @@ def test_the_summary_obeys_no_control_character(settings: Settings) -> None:
     assert len(text.split("\n")) == len(table(situation(plan), settings).split("\n")) + 1
 
 
+def test_what_was_not_run_or_not_done_is_said_once_and_plainly(settings: Settings) -> None:
+    plan = plan_of((True, {"a": [], "b": []}))
+    failed = attempt("run_1", result="failed")
+    seen = situation(
+        plan,
+        a=(state.PENDING, "not started: x failed", []),
+        b=(state.PENDING, "tried again after: it broke", [failed]),
+    )
+
+    rows = table(seen, settings).split("\n")
+    assert rows[1].endswith("  not run: x failed")
+    assert rows[2].endswith("  not done, tried again by the next start: it broke")
+
+
 def test_only_tasks_of_the_scope_are_listed(settings: Settings) -> None:
     plan = plan_of((True, {"a": [], "b": []}))
     seen = situation(plan)
@@ -109,9 +123,35 @@ def test_the_summary_names_who_did_it_and_who_failed_before(settings: Settings) 
     assert told["tasks"] == [
         {
             "task": "a", "state": "done", "why": "", "agents": ["claude"], "attempts": 2,
-            "seconds": 0, "input_tokens": None, "output_tokens": None, "cost_usd": None,
+            "seconds": 0, "input_tokens": None, "cached_tokens": None, "output_tokens": None,
+            "cost_usd": None, "cost_estimated": False,
+            "runs_without_tokens": 2, "runs_without_cost": 2,
         }
     ]  # fmt: skip
+
+
+def test_what_met_a_limit_is_no_try_and_who_stood_in_is_named(settings: Settings) -> None:
+    plan = plan_of((True, {"a": [], "b": [], "c": []}))
+    limit: Attempt = {"unit": "a", "run": "r1", "agent": "codex", "result": "quota"}
+    stand_in: Attempt = {"unit": "a", "run": "r2", "agent": "claude", "result": "done"}
+    spared: Attempt = {**stand_in, "run": "r3", "instead_of": "codex"}
+    waits = "waits for codex's quota, which resets at 02:00Z"
+    seen = situation(
+        plan,
+        a=(state.DONE, "", [limit, {**stand_in, "instead_of": "codex"}]),
+        b=(state.DONE, "", [spared]),
+        c=(state.WAITING, waits, [limit]),
+    )
+
+    rows = table(seen, settings).split("\n")[1:4]
+
+    assert [" ".join(row.split()[1:5]) for row in rows[:2]] == [
+        "claude (after codex) 1",
+        "claude (for codex) 1",
+    ]
+    assert rows[2].split()[:3] == ["c", "codex", "-"]
+    assert rows[2].endswith(f"  {waits}")
+    assert "2 done, 1 waiting; " in table(seen, settings)
 
 
 def test_the_schedule_shows_waves_agents_needs_and_what_is_done() -> None:
@@ -145,6 +185,12 @@ def test_a_plan_without_tasks_has_a_schedule_too() -> None:
     )
 
     assert "0 tasks in 0 waves, the widest has 0" in report.schedule(plan, {}, set(), (), 1)
+
+
+def test_a_plan_of_one_task_has_one_wave() -> None:
+    text = report.schedule(plan_of((True, {"a": []})), {}, set(), {"a"}, 1)
+    assert "\n1 task in 1 wave, the widest has 1" in text
+    assert text.endswith("\ncritical path (1 task): a\n")
 
 
 def test_a_blocker_is_appended_below_a_header_that_stands_once(tmp_path: Path) -> None:

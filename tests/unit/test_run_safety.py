@@ -145,8 +145,8 @@ def test_a_child_run_is_stopped_only_through_the_supervisor_that_was_noted(
 class Told(supervisor.Supervisor):
     """A supervisor to which a signal has come."""
 
-    def stop(self, reason: str, code: int) -> None:
-        self.stop_reason, self.stop_code = reason, code
+    def stop(self, reason: str, code: int, error_class: str = "") -> None:
+        self.stop_reason, self.stop_code, self.stop_class = reason, code, error_class
 
 
 def test_a_run_that_is_stopped_at_the_last_moment_before_its_agent_has_none(

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lib import procs, redact, runs, supervisor
+from lib import notices, output, procs, redact, runs, supervisor
 from lib.agents.base import Outcome, TextReader
-from lib.supervisor import Supervisor, judge
+from lib.judgement import judge
+from lib.supervisor import Supervisor
 
 
 def outcome(**values: object) -> Outcome:
@@ -21,31 +22,29 @@ def outcome(**values: object) -> Outcome:
 
 
 GOOD = {"success": True, "final_text": "the answer"}
-NO_RESULT = "exit code 0, but it ended without a result"
 
 
 @pytest.mark.parametrize(
     ("code", "told", "understood", "stopped", "wanted"),
     [
-        (0, {}, False, "", ("completed", "")),
-        (0, GOOD, True, "", ("completed", "")),
-        (0, {"success": True, "final_text": ""}, True, "", ("failed", NO_RESULT)),
-        (0, {"success": False}, True, "", ("failed", NO_RESULT)),
-        (0, {"success": False, "error": "no credit"}, True, "", ("failed", "no credit")),
-        (3, GOOD, True, "", ("failed", "")),
-        (1, {"error": "no credit"}, True, "", ("failed", "no credit")),
-        (None, GOOD, True, "", ("completed", "")),
-        (None, {"success": False}, True, "", ("failed", runs.SUPERVISOR_LOST)),
-        (None, {"success": True, "final_text": "x"}, False, "", ("failed", runs.SUPERVISOR_LOST)),
-        (143, {}, False, "stopped by SIGTERM", ("failed", "stopped by SIGTERM")),
-        (0, {}, False, "timed out", ("failed", "timed out")),
-        (0, {"success": False}, True, "timed out", ("failed", "timed out")),
-        (0, GOOD, True, "timed out", ("completed", "")),
-        (None, GOOD, True, "timed out", ("failed", "timed out")),
+        (0, {}, False, "", "completed"),
+        (0, GOOD, True, "", "completed"),
+        (0, {"success": True, "final_text": ""}, True, "", "failed"),
+        (0, {"success": False}, True, "", "failed"),
+        (3, GOOD, True, "", "failed"),
+        (1, {}, False, "", "failed"),
+        (None, GOOD, True, "", "completed"),
+        (None, {"success": False}, True, "", "failed"),
+        (None, {"success": True, "final_text": "x"}, False, "", "failed"),
+        (143, {}, False, "stopped by SIGTERM", "failed"),
+        (0, {}, False, "timed out", "failed"),
+        (0, {"success": False}, True, "timed out", "failed"),
+        (0, GOOD, True, "timed out", "completed"),
+        (None, GOOD, True, "timed out", "failed"),
     ],
 )
 def test_success_needs_the_code_and_the_evidence(
-    code: int | None, told: dict[str, object], understood: bool, stopped: str, wanted: object
+    code: int | None, told: dict[str, object], understood: bool, stopped: str, wanted: str
 ) -> None:
     assert judge(code, outcome(**told), understood, stopped) == wanted
 
@@ -53,8 +52,8 @@ def test_success_needs_the_code_and_the_evidence(
 class Stopped(Supervisor):
     """A supervisor that only notes what it would have stopped the run for."""
 
-    def stop(self, reason: str, code: int) -> None:
-        self.stop_reason, self.stop_code = reason, code
+    def stop(self, reason: str, code: int, error_class: str = "") -> None:
+        self.stop_reason, self.stop_code, self.stop_class = reason, code, error_class
 
 
 def watched(record: Mapping[str, object], *, ran: float = 0, silent: float = 0) -> Stopped:
@@ -159,9 +158,9 @@ def test_a_reason_is_one_short_harmless_line(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_value_is_noted_once_and_on_one_line(tmp_path: Path) -> None:
     run = runs.Run(str(tmp_path), {})
-    supervisor.note(run, {"RUN_ID": "x", "CWD": "/a\nEXIT_CODE=9"})
-    supervisor.note_once(run, "EXIT_CODE", "3")
-    supervisor.note_once(run, "EXIT_CODE", "3")
+    notices.note(run, {"RUN_ID": "x", "CWD": "/a\nEXIT_CODE=9"})
+    notices.note_once(run, "EXIT_CODE", "3")
+    notices.note_once(run, "EXIT_CODE", "3")
     assert (tmp_path / "cwd.txt").read_text() == "RUN_ID=x\nCWD=/a\\nEXIT_CODE=9\nEXIT_CODE=3\n"
 
 
@@ -170,7 +169,7 @@ def test_a_value_is_noted_once_and_on_one_line(tmp_path: Path) -> None:
 
 def written(tmp_path: Path, answer: str | None, stdout: bytes = b"") -> str:
     (tmp_path / "agent-stdout.txt").write_bytes(stdout)
-    supervisor._write_output(runs.Run(str(tmp_path), {}), answer)
+    output.write(runs.Run(str(tmp_path), {}), answer)
     return (tmp_path / "output.md").read_text()
 
 
@@ -199,11 +198,11 @@ def test_what_is_no_file_is_not_followed_as_the_agent_s_own(tmp_path: Path) -> N
 def test_a_huge_output_is_cut_and_says_where_the_rest_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "OUTPUT_LIMIT_BYTES", 10)
-    text = written(tmp_path, None, b"0123456789abc")
-    assert text == "0123456789\n\n[cut here: the whole is in agent-stdout.txt]\n"
-    (tmp_path / "output.md").write_text("0123456789abc")
-    assert written(tmp_path, None).startswith("0123456789\n\n[cut here")
+    monkeypatch.setattr(output, "LIMIT_BYTES", 10)
+    text = written(tmp_path, None, b"01234567 9abc")  # not in a word: it may be a token
+    assert text == "01234567 \n\n[cut here: the whole is in agent-stdout.txt]\n"
+    (tmp_path / "output.md").write_text("0123456\n89abc")
+    assert written(tmp_path, None).startswith("0123456\n\n\n[cut here")
 
 
 @pytest.mark.parametrize(

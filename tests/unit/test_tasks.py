@@ -13,10 +13,10 @@ from lib import (
     bus,
     files,
     ids,
-    loop_policy,
     loop_record,
     procs,
     propagation,
+    quota,
     runs,
     task_preamble,
     tasks,
@@ -273,15 +273,13 @@ def test_a_damaged_record_of_a_loop_is_an_error(tmp_path: Path, text: str) -> No
         loop_record.read(task)
 
 
-def test_a_failure_leads_to_another_attempt_where_that_can_help() -> None:
-    assert loop_policy.is_futile("login")
-    assert not loop_policy.is_futile("crash")
-    assert loop_policy.pause_seconds(0, 1.5) == 1.5
-    assert [loop_policy.pause_seconds(n, 1.0) for n in (1, 2, 3)] == [30.0, 60.0, 120.0]
-    assert loop_policy.pause_seconds(999, 1.0) == 900.0
-    assert loop_policy.quota_until(1000.0, 500.0) == 1060.0
-    assert loop_policy.quota_until(1000.0, 5000.0) == 5000.0
-    assert loop_policy.quota_until(0.0, 5000.0) == 5900.0
+def test_a_provider_that_is_closed_is_asked_again_a_margin_after_its_reset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CONDUCTOR_QUOTA_MARGIN", raising=False)
+    assert quota.next_try(1000.0, 500.0) == 1060.0
+    assert quota.next_try(1000.0, 5000.0) == 5000.0
+    assert quota.next_try(0.0, 5000.0) == 5900.0
 
 
 # -- telling the project

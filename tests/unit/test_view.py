@@ -164,6 +164,12 @@ def test_retries_and_back_off_are_part_of_the_time_left() -> None:
     assert left(plan, sample=sample, done={}, waiting={"b": 60.0}) == 85
 
 
+def test_a_task_that_waits_for_hours_holds_up_no_other_in_the_time_left() -> None:
+    plan = plan_of((True, tasks(*"xabc")))
+
+    assert left(plan, done={"x": 10}, waiting={"a": 3600.0, "b": 0.0, "c": 0.0}, width=1) == 3610
+
+
 def test_a_kind_of_task_is_measured_by_its_like() -> None:
     plan = plan_of((True, tasks("a", "b", "c")))
     stage = plan.stages[0]
@@ -231,6 +237,7 @@ def test_the_live_view_shows_problems_then_what_runs_then_a_bar(
     assert lines[4].split()[:10] == [*alpha, "said␛"]
     bar = "[##!!!!!!............] 1/7 done, 2 running, 1 failed, 1 blocked, about "
     assert lines[5].startswith(bar)
+    assert lines[5].endswith(", $0.25+? spent")  # of the other attempts nobody knows
     assert SECRET not in "".join(lines)
 
 

@@ -156,10 +156,22 @@ def test_of_a_failed_task_it_gives_the_reason_and_where_to_look(make: Make) -> N
     made.attempt("a", "failed")
     made.put("a", state.FAILED, "it \x1b[2Jbroke\nbadly")
 
-    expected = "failed after 2 attempts: it ␛broke badly; look with: show-run run_a_2"
+    look = f"look with: bin/show-run run_a_2 --runs-dir {made.runs_dir}"
+    expected = f"failed after 2 attempts: it ␛broke badly; {look}"
     assert made.why("a") == expected
     made.situation.is_run = False
     assert made.why("a") == f"{expected}; start the plan again to retry it"
+
+
+def test_the_place_of_a_run_is_not_said_where_a_script_looks_by_itself(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(plan_of((True, {"a": []})))
+    made.attempt("a", "failed")
+    made.put("a", state.FAILED, "it broke")
+    monkeypatch.setenv("JRUN_RUNS_DIR", str(made.runs_dir))
+
+    assert made.why("a") == "failed: it broke; look with: bin/show-run run_a_1"
 
 
 def test_a_block_is_led_back_to_the_task_that_failed(make: Make) -> None:
@@ -394,6 +406,41 @@ def test_a_task_may_be_called_interrupted(make: Make, told: str) -> None:
     assert made.why("b").startswith("is not started: interrupted failed, and nothing new starts")
 
 
+def test_a_task_waits_for_a_quota_and_others_for_it(make: Make) -> None:
+    made = make(plan_of((True, CHAIN)))
+    waits = "waits for claude's quota, which resets at 09:12Z"
+    made.put("a", state.WAITING, waits, until=72 * 60)
+    made.header["held"] = "disk is short"
+
+    assert made.why("a") == f"{waits} (in 72 min)"
+    assert made.why("b") == f"waits for a, which {waits} (in 72 min)"
+    made.put("a", state.WAITING, "waits for claude's quota, which c tries first")
+    assert made.why("a") == "waits for claude's quota, which c tries first"
+
+
+def test_a_task_that_still_waits_for_a_quota_when_its_plan_ends(make: Make) -> None:
+    made = make(plan_of((True, CHAIN)))
+    made.put("a", state.WAITING, "waits for claude's quota, which resets at 09:12Z", until=72 * 60)
+    made.attempt("a", "quota")
+    made.situation.is_run = False
+    cause = "claude's quota is used up until 2027-01-15 09:13Z"
+    made.header.update(closing=f"stopped: {cause}; start the plan again then", exit_code=75)
+    made.header["ended"] = "2026-02-23T20:48:59.5Z"
+
+    assert made.why("a") == (
+        "waits for claude's quota, which resets at 09:12Z (in 72 min): the plan is not running: "
+        f"it ended at 2026-02-23 20:48:59Z with exit code 75 ({cause}); "
+        "start the plan again to go on"
+    )
+
+
+def test_a_judge_waits_for_its_quota_while_another_one_judges(make: Make) -> None:
+    made = make(review_plan())
+    made.attempt("gate@claude", "quota", why="usage limit reached")
+
+    assert made.why("gate@claude") == "waits for the quota of claude: usage limit reached"
+
+
 def test_a_task_outside_the_scope_is_not_part_of_this_start(make: Make) -> None:
     made = make(plan_of((True, {"a": [], "b": []})))
     made.header["scope"] = ["a"]
@@ -413,7 +460,7 @@ def test_a_plan_that_has_ended_is_said_to_have(make: Make) -> None:
 
     assert made.why("b") == (
         "has not been started: the plan is not running: it ended at 2026-02-23 20:48:59Z "
-        "with exit code 1 after a failed; start the plan again to go on"
+        "with exit code 1 (a failed); start the plan again to go on"
     )
 
 
