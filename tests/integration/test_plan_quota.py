@@ -376,9 +376,9 @@ def test_without_a_reset_one_task_tries_and_the_rest_follow_it(
     wait_until(lambda: len(agent.asked()) == 4, what="the one that tries")
     probe = agent.asked()[3].partition(" ")[0]
     others = [name for name in names if name != probe]
-    wait_until(lambda: is_waiting(root, *others), what="the others to wait")
+    expected = f"waits for one's quota, which {probe} tries first"
+    wait_until(lambda: root.why(others[0]) == expected, what="the others to wait for it")
 
-    assert root.why(others[0]) == f"waits for one's quota, which {probe} tries first"
     assert len(agent.asked()) == 4
     agent.let_go()
 
