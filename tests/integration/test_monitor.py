@@ -215,6 +215,9 @@ def test_it_shows_what_begins_and_what_ends(root: PlanRoot, start: Start) -> Non
 
     plan = busy_plan(root)
     terminal.wait_for(is_busy, "the plan")
+    again = start("--interval", "1000d")
+    again.wait_for(is_busy, "one look")
+    quit_it(again)
     (root.work / "gate").touch()
     terminal.wait_for(lambda s: "0 running" in s.lines[0] and "5/6 done" in s.text, "its end")
     assert "ended 20" in terminal.screen.text
