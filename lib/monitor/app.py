@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from lib import redact
+from lib import redact, runs
 from lib.index_entries import RunEntry
 from lib.monitor import keys, text
 from lib.monitor.facts import Facts, Observer, name_of
@@ -245,7 +245,9 @@ class App:
         if entry is None:
             self.tell("select a run first")
         elif not entry.is_live:
-            self.tell(f"{entry.run.run_id} has ended already")
+            is_unknown = entry.state.status == runs.UNKNOWN
+            what = "is not known to run here" if is_unknown else "has ended already"
+            self.tell(f"{entry.run.run_id} {what}")
         else:
             self.stopping = entry
 

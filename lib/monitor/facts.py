@@ -13,12 +13,13 @@ import time
 from lib import files, frame, ids, listing, loop_record, redact, runs, state, waits, why
 from lib.activity import Activity, last_line
 from lib.bus_parse import Message
-from lib.index import Index
+from lib.index import Index, TaskEntry
 from lib.index_entries import RunEntry
 from lib.monitor.plans import GONE, PlanView
 from lib.textual import spoken
 
 LATELY_NS = 24 * 3600 * ids.NANOSECONDS  # so long a failure is a problem to be looked at
+PAUSE_NS = 5 * ids.NANOSECONDS  # a loop that starts again sooner is not worth a mention
 RECENT_RUNS = 50  # that have ended, and can still be selected
 RECENT_MESSAGES = 100
 LINE_SOURCES = (runs.TRANSCRIPT, runs.STDOUT)  # runs of the original have no transcript
@@ -234,7 +235,7 @@ class Observer:
         settled: set[tuple[str, str]] = set()  # tasks of which their plan knows better
         for plan in found.plans:
             problems += self._problems_of(plan, settled)
-        problems += self._dead_loops()
+        problems += self._problems_of_loops(settled)
         for view in found.live:
             problem = _problem_of_live(view)
             problems += [problem] if problem else []
@@ -303,17 +304,17 @@ class Observer:
             found.append(Problem(kind, _failure(entry, kind, when), key, entry, when))
         return found
 
-    def _dead_loops(self) -> list[Problem]:
+    def _problems_of_loops(self, settled: set[tuple[str, str]]) -> list[Problem]:
         found = []
-        for (project, task), entry in self.index.tasks.items():
-            is_open = entry.loop is not None and not entry.loop_is_live
-            if is_open and entry.loop_state not in loop_record.ENDED and self.admits(project, task):
-                text = (
-                    f"{project}/{task}: the process that worked on it is gone while it was "
-                    f"{entry.loop_state or 'at work'}; start run-task again to go on"
-                )
-                run = entry.runs[0] if entry.runs else None
-                found.append(Problem(LOOP_GONE, text, (project, task), run, entry.last_ns))
+        for key, task in self.index.tasks.items():
+            if task.loop is None or not self.admits(*key):
+                continue
+            if task.loop_is_live or task.done or task.loop_state in loop_record.ENDED:
+                settled.add(key)  # its loop knows better than its newest run
+            kind = _kind_of_loop(task)
+            if kind:
+                run = task.runs[0] if task.runs else None
+                found.append(Problem(kind, _said_of_loop(task, kind), key, run, task.last_ns))
         return found
 
     def _unreadable_buses(self) -> list[Problem]:
@@ -343,6 +344,36 @@ def first_line(message: Message) -> str:
     if len(body) > BODY_LIMIT and "\n" not in cut:  # of what is cut, redaction may know no token
         cut = cut[: cut.rfind(" ") + 1] + "…"
     return redact.one_line(cut.partition("\n")[0])
+
+
+def _kind_of_loop(task: TaskEntry) -> str:
+    """Of a task with a loop: which kind of problem it is, "" for none."""
+    where = task.loop_state
+    if not task.loop_is_live and where not in loop_record.ENDED:
+        return LOOP_GONE
+    if where == loop_record.FAILED and not task.done:
+        return FAILED if _is_recent(_moment_of_loop(task, "ended") or task.last_ns) else ""
+    until = _moment_of_loop(task, "until")
+    pauses = where == loop_record.RESTARTING and until > time.time_ns() + PAUSE_NS
+    return WAITING if pauses or where in (loop_record.BLOCKED, loop_record.CHILDREN) else ""
+
+
+def _said_of_loop(task: TaskEntry, kind: str) -> str:
+    name = f"{task.project}/{task.task}"
+    why = str((task.loop or {}).get("why") or "")
+    if kind == LOOP_GONE:
+        return (
+            f"{name}: the process that worked on it is gone while it was "
+            f"{task.loop_state or 'at work'}; start run-task again to go on"
+        )
+    if kind == FAILED:
+        when = _moment_of_loop(task, "ended") or task.last_ns
+        return f"{name} failed{_ago(when)}: {why or 'its reason was not noted'}"
+    return f"{name} is {task.loop_state}{': ' if why else ''}{why}"
+
+
+def _moment_of_loop(task: TaskEntry, key: str) -> int:
+    return ids.parse_rfc3339((task.loop or {}).get(key)) or 0
 
 
 def _problem_of_live(view: RunView) -> Problem | None:

@@ -31,6 +31,7 @@ CAUGHT = (*ENDING, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 ESCAPE_SECONDS = 0.05  # in which the rest of a key's sequence comes
 READ_SECONDS = 0.2  # between two looks at a file that is being read
 BEHIND_SECONDS = 0.05  # until it is tried again whether a slow terminal takes the next screen
+LONGEST_SECONDS = 60.0  # that poll is asked to wait; it counts in 32 bits
 LOOK_SHARE = 8  # between two looks at least that many times what one took
 
 
@@ -188,10 +189,11 @@ class Screen:
             until = min(until, now + BEHIND_SECONDS)
         if self._decoder.is_waiting:
             until = min(until, now + ESCAPE_SECONDS)
+        left = max(0.0, min(until - now, LONGEST_SECONDS))
         poll = select.poll()
         poll.register(STDIN, select.POLLIN)
         poll.register(self._wakeup.fd, select.POLLIN)
-        ready = {fd for fd, _ in poll.poll(max(0, int((until - now) * 1000 + 0.999)))}
+        ready = {fd for fd, _ in poll.poll(int(left * 1000 + 0.999))}
         self._obey(self._wakeup.take())
         if STDIN in ready and self._code is None:
             self._read_keys()

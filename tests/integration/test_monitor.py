@@ -20,6 +20,7 @@ from tests.agent_runs import Place
 from tests.helpers import PYTHON, ROOT, wait_until
 from tests.plan_root import PlanRoot, sh
 from tests.screen import Screen, Terminal
+from tests.task_root import TaskRoot
 
 MONITOR = [*PYTHON, str(ROOT / "bin" / "monitor")]
 WIDE = "你好 🎉 e\u0301 👨\u200d👩\u200d👧"
@@ -214,6 +215,9 @@ def test_it_shows_what_begins_and_what_ends(root: PlanRoot, start: Start) -> Non
 
     plan = busy_plan(root)
     terminal.wait_for(is_busy, "the plan")
+    again = start("--interval", "1000d")
+    again.wait_for(is_busy, "one look")
+    quit_it(again)
     (root.work / "gate").touch()
     terminal.wait_for(lambda s: "0 running" in s.lines[0] and "5/6 done" in s.text, "its end")
     assert "ended 20" in terminal.screen.text
@@ -373,6 +377,25 @@ def test_a_run_is_stopped_after_a_question_only(place: Place, start: Start) -> N
     terminal.type("s")
     terminal.wait_for(lambda s: s.lines[-1] == f"{live.run_id} has ended already", "no question")
     quit_it(terminal)
+
+
+def test_stopping_a_run_ends_its_loop(tasks_root: TaskRoot) -> None:
+    tasks_root.agent("echo round and round; sleep 600")
+    loop = tasks_root.begin()
+    wait_until(tasks_root.runs.exists, what="the runs folder")
+    words = [*MONITOR, "--root", str(tasks_root.path)]
+    env = tasks_root.environment({"TERM": "xterm"})
+    terminal = Terminal(words, cwd=tasks_root.path, env=env)
+    try:
+        terminal.wait_for(lambda s: re.search("p/t +fake .*round and round", s.text), "the run")
+        terminal.type("sy")
+        terminal.wait_for(lambda s: "0 running, 1 runs" in s.text, "its end")
+        assert loop.wait(60) == 130
+        quit_it(terminal)
+    finally:
+        terminal.close()
+    assert tasks_root.loop_record["state"] == "stopped"
+    tasks_root.assert_settled()
 
 
 # -- ends

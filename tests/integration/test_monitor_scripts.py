@@ -228,6 +228,18 @@ def test_follow_makes_what_agents_say_harmless(place: Place) -> None:
     assert all(re.match(r"run_\S+: ", line) for line in text.split("\n")[:-1])
 
 
+def test_tokens_of_the_configuration_are_redacted_too(place: Place) -> None:
+    token = "quite-ordinary-words-only"
+    (place.cwd / "said").write_text(token)
+    place.run("shell", ".", place.script("cat said; cat said >&2; exit 1"), "--task", token)
+    config = place.folder / "config.yaml"
+    config.write_text(f"agents:\n  claude:\n    token: {token}\n")
+    place.env["CONDUCTOR_CONFIG"] = str(config)
+    for text in (look(place, "--once"), look(place, "--json")):
+        assert "[REDACTED]" in text
+        assert token not in text
+
+
 def test_follow_ends_when_nobody_reads_it(place: Place) -> None:
     place.runs_dir.mkdir()
     process = subprocess.Popen(

@@ -410,15 +410,35 @@ def test_what_a_running_plan_tries_again_is_none(fleet: Fleet) -> None:
     assert fleet.kinds() == []
 
 
-def test_a_loop_whose_process_is_gone_is_a_problem(fleet: Fleet) -> None:
+def test_how_a_loop_stands_may_be_a_problem(fleet: Fleet) -> None:
     folder = fleet.runs / "p" / "task-1"
     folder.mkdir(parents=True)
     (folder / "TASK.md").write_text("do it")
-    (folder / "TASK-LOOP.yaml").write_text(yamlio.dump({"version": 1, "state": "running"}))
+
+    def note(where: str, **fields: object) -> None:
+        record = {"version": 1, "state": where, **fields}
+        files.replace_file(str(folder / "TASK-LOOP.yaml"), yamlio.dump(record).encode(), 0o600)
+
+    def texts() -> list[str]:
+        return [problem.text for problem in fleet.observer.look().problems]
+
+    note("running")
     assert fleet.kinds() == [("loop gone", "task-1")]
-    (folder / "TASK-LOOP.yaml").write_text(yamlio.dump({"version": 1, "state": "done!"[:4]}))
-    os.utime(folder)
+    note("done")
     assert fleet.kinds() == []
+    note("failed", why="restarts exhausted", ended=ids.rfc3339())
+    assert texts() == ["p/task-1 failed 0 s ago: restarts exhausted"]
+    fd = files.open_lock(str(folder / "LOOP.lock"))
+    files.lock(fd, 1.0, "the loop")
+    fleet._locks.append(fd)
+    note("running")
+    assert fleet.kinds() == []
+    note("blocked", why="waits for task-0")
+    assert texts() == ["p/task-1 is blocked: waits for task-0"]
+    note("restarting", why="the last one failed", until=ids.rfc3339(time.time_ns() + 10**9))
+    assert texts() == []
+    note("restarting", why="quota", until=ids.rfc3339(time.time_ns() + 60 * 10**9))
+    assert texts() == ["p/task-1 is restarting: quota"]
 
 
 def test_one_project_or_task_can_be_looked_at_alone(fleet: Fleet) -> None:
