@@ -8,7 +8,7 @@ import time
 
 from lib import config, listing, paths
 from lib.cli import Command, Option, Values, run
-from lib.errors import EXIT_OK, UsageError, UserError
+from lib.errors import EXIT_OK, UsageError
 from lib.index import Index
 from lib.monitor import follow, report, text
 from lib.monitor.facts import Observer
@@ -88,7 +88,7 @@ def monitor(values: Values) -> int:
     interval = values.seconds("interval")
     if interval is not None and interval < LEAST_SECONDS:
         raise UsageError(f"--interval: at least {LEAST_SECONDS:g} s; see --help")
-    _learn_tokens()
+    config.know_tokens()  # what other processes' agents print is shown
     root, runs_option = values.text("root"), values.text("runs_dir")
     folder = listing.runs_folder(root, runs_option)
     is_full_screen = not modes and _is_terminal()
@@ -109,14 +109,6 @@ def monitor(values: Values) -> int:
     from lib.monitor.screen import Screen
 
     return Screen(App(observer, folder), interval or DEFAULT_SECONDS).run()
-
-
-def _learn_tokens() -> None:
-    """What other processes' agents print is shown: their tokens are redacted here as well."""
-    try:
-        config.load()
-    except (UserError, OSError):
-        pass  # a broken config must not keep anybody from looking
 
 
 def _is_terminal() -> bool:
