@@ -224,7 +224,7 @@ def test_follow_makes_what_agents_say_harmless(place: Place) -> None:
     assert SECRET not in text
     assert ": [REDACTED]\n" in text
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)
-    assert text.count("x") >= 100_000
+    assert text.count("x") == 2000  # of a line in a transcript
     assert all(re.match(r"run_\S+: ", line) for line in text.split("\n")[:-1])
 
 
