@@ -19,7 +19,8 @@ SIGHUP, SIGINT, SIGTERM, SIGCHLD = _signal.SIGHUP, _signal.SIGINT, _signal.SIGTE
 class Wakeup:
     """Catches `caught`, ignores `ignored`, until `close` puts everything back.
 
-    A signal that was ignored before (nohup, `&` in a script) stays ignored.
+    A signal that was ignored before (nohup, `&` in a script) stays ignored, but for SIGTERM:
+    an agent's deaf shell hands that on to the runs it starts, and those must end with theirs.
     `fd` is readable when a signal has come; `take` returns which.
     """
 
@@ -31,7 +32,8 @@ class Wakeup:
         self._old_fd = _signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         self._old = {number: _signal.signal(number, _signal.SIG_IGN) for number in ignored}
         for number in caught:
-            if number not in self._old and _signal.getsignal(number) != _signal.SIG_IGN:
+            is_ignored = _signal.getsignal(number) == _signal.SIG_IGN and number != SIGTERM
+            if number not in self._old and not is_ignored:
                 self._old[number] = _signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _frame: object) -> None:

@@ -167,6 +167,27 @@ def test_stopping_a_task_ends_three_levels_of_children(
     tasks_root.assert_settled()
 
 
+def test_agents_that_are_deaf_to_sigterm_and_so_start_their_children_end_with_them(
+    tasks_root: TaskRoot,
+) -> None:
+    deaf = f"trap '' TERM; {NOTE}"  # what a shell ignores, whatever it starts ignores, too
+    grandchild = child(tasks_root, "grandchild", f"{deaf}\nwhile :; do sleep 600; done")
+    middle = child(tasks_root, "middle", f"{deaf}\n{grandchild} &\nwhile :; do sleep 600; done")
+    tasks_root.agent(f"{deaf}\n{middle} &\nwhile :; do sleep 600; done")
+    tasks_root.extra_env["CONDUCTOR_STOP_GRACE"] = "0.3"
+    loop = tasks_root.begin()
+    pids = tasks_root.pids("pids", 3)
+
+    by_script(tasks_root, loop.pid)
+
+    assert loop.wait(60) == 143
+    tasks_root.assert_dead(pids)
+    # Each was stopped by a supervisor of its own, none of which had to be killed.
+    reasons = {runs.state(run).reason for run in tasks_root.task_runs()}
+    assert reasons == {"stopped by SIGTERM"}
+    tasks_root.assert_settled()
+
+
 def test_so_it_does_when_loop_and_supervisors_were_killed_before(tasks_root: TaskRoot) -> None:
     family(tasks_root)
     loop = tasks_root.begin()
