@@ -1,7 +1,7 @@
 """Is a storage what it should be: every promise that can be read off its files, looked at.
 
 Reads only.  The order matters in a storage that is in use: the states of
-plans first, then the runs, then the buses, then the processes; whatever one
+plans and loops first, then the runs, then the buses, then the processes; whatever one
 claims must be true of what is read after it.  What still moved in between is
 told from what is wrong by a second look: only what both looks find is said.
 """
@@ -13,7 +13,15 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from lib import cleaning, integrity_bus, integrity_plans, integrity_runs, procs, runs
+from lib import (
+    cleaning,
+    integrity_bus,
+    integrity_plans,
+    integrity_runs,
+    integrity_tasks,
+    procs,
+    runs,
+)
 from lib.integrity_base import ENDED, LIVE, NOTE, REPAIR, VIOLATION, Finding, Place, Seen
 
 SETTLE_SECONDS = 1.0  # between two looks
@@ -52,11 +60,14 @@ def examine(place: Place, settle_seconds: float = SETTLE_SECONDS) -> Report:
 
 def _look(place: Place) -> Report:
     plans = integrity_plans.read_all(place.runs_dir)
+    loops = integrity_tasks.read_all(place.runs_dir)
     seen, findings = _look_at_runs(place)
     paths = integrity_bus.paths_of(place, seen)
     buses = [integrity_bus.read(path) for path in paths]
     flat = {run.run_id: run for run in seen if os.path.dirname(run.path) == place.runs_dir}
-    findings += integrity_plans.examine(plans, flat, cleaning.removed(place.runs_dir))
+    removed = cleaning.removed(place.runs_dir)
+    findings += integrity_plans.examine(plans, flat, removed)
+    findings += integrity_tasks.examine(loops, {run.path: run for run in seen}, removed)
     findings += integrity_plans.examine_pid_files(place.runs_dir, plans, flat)
     for bus in buses:
         findings += bus.findings
@@ -82,7 +93,9 @@ def _look_at_runs(place: Place) -> tuple[list[Seen], list[Finding]]:
         seen, wrong = _look_at(path, os.path.exists(mark))
         everything.append(seen)
         findings += wrong
-    findings += integrity_runs.examine_marks(place.runs_dir, runs.marked(place.runs_dir))
+    folders = [os.path.join(path, "runs") for path in runs.task_folders(place.runs_dir)]
+    for folder in (place.runs_dir, *folders):
+        findings += integrity_runs.examine_marks(folder, runs.marked(folder))
     return everything, findings
 
 

@@ -353,14 +353,18 @@ class Loop:
         return request
 
     def _previous(self) -> runs.Run | None:
-        """The last attempt that has a record; in a folder without any of ours the newest run."""
+        """The last attempt that has a record; in a folder without any of ours the newest run.
+
+        One that was never started is no attempt.
+        """
         names = [str(attempt.get("run")) for attempt in self.record.attempts]
         if not names:
             names = [name for name in files.names(self.task.runs_dir) if name[0] != "."]
         for name in reversed(names):
             run = runs.read(os.path.join(self.task.runs_dir, name))
-            is_attempt = self.record.attempts or not run.text("parent_run_id")
-            if run.record and is_attempt:
+            never_began = run.text("error_summary") == runs.NEVER_STARTED
+            is_one = self.record.attempts or not (run.text("parent_run_id") or never_began)
+            if run.record and is_one:
                 return run
         return None
 

@@ -45,10 +45,9 @@ class LoopRecord:
     def lock(self, seconds: float = LOCK_SECONDS) -> None:
         """Take the lock; UserError that says who has it."""
         task = self.task
-        paths.make_folder(task.path, 0o700)
-        self._lock = files.open_lock(task.file(LOCK))
         try:
-            files.lock(self._lock, seconds, "the loop")
+            while not self._take(seconds):
+                self.close()
         except LockTimeoutError:
             process = holder(task)
             who = f"pid {process.pid}{files.command_of(str(process.pid))}" if process else ""
@@ -60,6 +59,17 @@ class LoopRecord:
             ) from None
         self.sign()
         files.remove_temporaries(task.path)
+
+    def _take(self, seconds: float) -> bool:
+        """False where the file was moved away with its folder, by clean-runs, before it was ours."""
+        paths.make_folder(self.task.path, 0o700)
+        path = self.task.file(LOCK)
+        try:
+            self._lock = files.open_lock(path)
+        except FileNotFoundError:
+            return False
+        files.lock(self._lock, seconds, "the loop")
+        return files.inode(path) == os.fstat(self._lock).st_ino
 
     def sign(self) -> None:
         """Write into the lock file which process this is."""

@@ -81,8 +81,8 @@ def clean_runs(values: Values) -> int:
     wish = _wish(values)
     folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
     acts = values.flag("yes")
+    config.know_tokens()  # a run that is repaired is rendered anew, and redacted here
     if acts:
-        _learn_tokens()
         supervisor.repair_all(folder)
     index = Index(folder)
     index.refresh()
@@ -118,14 +118,6 @@ def _wish(values: Values) -> Wish:
         done_tasks=values.flag("delete_done_tasks"),
         bus_bytes=limit if values.flag("rotate_bus") else None,
     )
-
-
-def _learn_tokens() -> None:
-    """A run that is repaired is rendered anew, and what it printed redacted here."""
-    try:
-        config.load()
-    except (UserError, OSError):
-        pass  # a broken config must not keep anybody from cleaning
 
 
 def _act(choice: Choice, folder: str) -> int:

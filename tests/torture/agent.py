@@ -1,6 +1,7 @@
 """What the agents of a round do: a little work, and a line in the ledger at its start and end.
 
     agent.py FOLDER work [steps=N] [fail=N] [code=N] [child=1] [post=N] [spawn=1] [lock=NAME]
+                         [done=N] [leave=1]
     agent.py FOLDER verify [fail=N]
 
 The ledger is on its own: it proves, without any file of the toolkit, what was
@@ -10,6 +11,7 @@ started how often, and what ran at the same time.  Each line is one write:
     end TASK RUN CODE         its last act before it exits with CODE
     verified TASK RUN CODE    a check of that run ended so
     posted ID TASK/RUN/N      bus-append has printed that id
+    done TASK RUN 0           the Nth start of a task has made its DONE; those before end with CODE
 
 That it is alone it knows from a flock that it holds until the kernel ends it.
 """
@@ -48,7 +50,11 @@ def work(folder: str, options: dict[str, str], code: int) -> int:
     for n in range(number(options, "post")):
         post(folder, n)
     if "child" in options:
-        run_child(folder)
+        run_child(folder, f"{TASK}-child")
+    if "leave" in options:
+        run_child(folder, f"{RUN}-child", is_left=True)
+    if "done" in options and count(folder, "start", TASK) >= number(options, "done"):
+        code = finish(folder)
     say(f"{RUN} ends with {code}")
     say("VERDICT: APPROVE")
     note(folder, "end", code)
@@ -98,11 +104,23 @@ def post(folder: str, n: int) -> None:
         write(folder, f"posted {printed.strip()} {body}\n")
 
 
-def run_child(folder: str) -> None:
+def finish(folder: str) -> int:
+    """Mark the task as done."""
+    path = os.path.join(os.environ["JRUN_TASK_FOLDER"], "DONE")
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    note(folder, "done", 0)
+    return 0
+
+
+def run_child(folder: str, task: str, is_left: bool = False) -> None:
     me = f"{sys.executable} -S -E '{os.path.realpath(__file__)}' '{folder}' work steps=2"
     script = os.path.join(TOOLKIT, "run-agent.py")
     prompt = f"```sh\nexec {me}\n```"
-    output_of([script, "shell", ".", "--prompt", prompt, "--task", f"{TASK}-child"])
+    command = [script, "shell", ".", "--prompt", prompt, "--task", task]
+    if is_left:
+        start(command, apart=True)
+    else:
+        output_of(command)
 
 
 def output_of(command: list[str]) -> str:

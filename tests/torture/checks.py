@@ -9,11 +9,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib import bus, integrity, integrity_base, runs, state
+from lib import bus, integrity, integrity_base, loop_record, propagation, runs, state, tasks
 from lib.bus_parse import Message
 from lib.errors import UserError
 from tests.torture.bodies import as_kept, body_of
 from tests.torture.round import Round
+from tests.torture.scenes import LoopScene
 
 _HARMLESS = ("is torn", "which no bus here holds", "is not finished")
 
@@ -25,13 +26,18 @@ def examine(round_: Round) -> list[str]:
     found += _leftovers(round_)
     ledger = Ledger.read(round_.notes / "ledger")
     messages = list(bus.read(str(round_.bus)))
-    found += _posts(ledger, {message.msg_id: message.body for message in messages})
+    posted = [*messages]
+    for loop in round_.scene.loops:
+        posted += bus.read(round_.task_of(loop).bus)
+    found += _posts(ledger, {message.msg_id: message.body for message in posted})
     found += _readers(round_, [(message.msg_id, message.body) for message in messages])
     found += _ledger(round_, ledger)
     found += _ledger(round_, Ledger(_rows_of_offline(round_, messages)))
     found += _singles(round_, ledger)
     found += _outputs(round_)
     found += _plan(round_)
+    for loop in round_.scene.loops:
+        found += _loop(round_, loop, ledger)
     found += _bugs(round_)
     return found
 
@@ -106,6 +112,7 @@ def _ledger(round_: Round, ledger: Ledger) -> list[str]:
     started = [run for _, run, _ in ledger.of("start")]
     found += [f"started twice: {run}" for run in set(started) if started.count(run) > 1]
     verified = {str(task["id"]) for task in round_.scene.tasks if "verify" in task}
+    verified |= {loop.task for loop in round_.scene.loops}  # an end with 0 is none without DONE
     excused = _excused(round_)
     paid: dict[str, str] = {}  # task -> its run that had succeeded
     ended: dict[str, str] = {}
@@ -192,9 +199,70 @@ def _plan(round_: Round) -> list[str]:
     return [f"task {name} is {e.state}: {e.why}" for name, e in tasks.items() if e.state != "done"]
 
 
+# -- tasks in loops
+
+
+def _loop(round_: Round, loop: LoopScene, ledger: Ledger) -> list[str]:
+    """One task is done, told of once, and of none of its attempts anything was lost."""
+    task = round_.task_of(loop)
+    fields, attempts = loop_record.read(task)
+    found = []
+    if fields.get("state") != loop_record.DONE or not tasks.is_done(task):
+        found.append(f"the loop of {loop.task} is {fields.get('state')}: {fields.get('why')}")
+    told = [
+        message.msg_id
+        for message in bus.read(task.project_bus)
+        if message.type == "FACT"
+        and message.meta.get("kind") == propagation.KIND
+        and message.meta.get("source_task_id") == loop.task
+    ]
+    if len(told) != 1:
+        found.append(f"{len(told)} completions of {loop.task} on the project's bus: {told}")
+    names = [str(attempt["run"]) for attempt in attempts]
+    is_done = False
+    for word, name, run, *_ in ledger.rows:
+        if name == loop.task and word == "start":
+            if run not in names:
+                found.append(f"an attempt of {loop.task} was lost: {run}")
+            if is_done:
+                found.append(f"{run} was started though {loop.task} was done")
+        is_done = is_done or (name == loop.task and word == "done")
+    return [*found, *_chain(round_, task, names), *_codes(round_, loop, ledger)]
+
+
+def _chain(round_: Round, task: tasks.Task, names: list[str]) -> list[str]:
+    """Each attempt names the one before as its previous run."""
+    by_id = {run.run_id: run for run in round_.all_runs()}
+    found, before = [], ""
+    for name in names:
+        run = by_id.get(name)
+        if run is None or not run.record:
+            found.append(f"attempt {name} of {task.task} has no record")
+        elif run.text("previous_run_id") != before:
+            text = run.text("previous_run_id") or "none"
+            found.append(f"attempt {name} follows {before or 'none'}, and its record says {text}")
+        before = name
+    return found
+
+
+def _codes(round_: Round, loop: LoopScene, ledger: Ledger) -> list[str]:
+    """The exit code of every agent that nobody harmed is in its record, whoever else was killed."""
+    struck = {kill.pid for kill in round_.log.kills if kill.pid}
+    excused = _excused(round_)
+    by_id = {run.run_id: run for run in round_.all_runs()}
+    found = []
+    for task, name, code in ledger.of("end"):
+        run = by_id.get(name)
+        if task != loop.task or run is None or name in excused or run.number("pgid") in struck:
+            continue
+        if run.number("exit_code") != int(code):
+            found.append(f"{name}: recorded {run.text('exit_code')}, was {code}")
+    return found
+
+
 def _bugs(round_: Round) -> list[str]:
     """No traceback anywhere, and nothing that a script calls a bug of its own."""
-    logs = [round_.notes / "errors", *round_.runs_dir.glob("*/supervisor.log")]
+    logs = [round_.notes / "errors", *(Path(r.file("supervisor.log")) for r in round_.all_runs())]
     found: dict[str, int] = defaultdict(int)
     for path in logs:
         for line in path.read_text(errors="replace").split("\n") if path.exists() else []:

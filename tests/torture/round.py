@@ -14,16 +14,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib import runs
+from lib import runs, tasks
 from tests.helpers import PYTHON, ROOT, clean_environment
 from tests.torture import processes
-from tests.torture.scenes import Draw, Fault, Scene, Single, Start, Strike
+from tests.torture.scenes import Draw, Fault, LoopScene, Scene, Single, Start, Strike
 
 AGENT = Path(__file__).resolve().parent / "agent.py"
 WRITER = Path(__file__).resolve().parent / "writer.py"
 LONGEST_SECONDS = 90.0  # that anything may take before it counts as hung
 QUIET_SECONDS = 0.7  # without a change, after which a strike no longer waits for one
 MOST_STARTS = 8  # in peace, until the plan must be done
+PROJECT = "q"  # of the tasks in loops
 INTERRUPTS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -83,6 +84,7 @@ class Round:
         self._interrupted: set[int] = set()
         self._singles: set[int] = set()
         self._writers: set[int] = set()
+        self._loops: dict[int, str] = {}  # pid of a run-task -> its task folder
         for path in (self.root, self.work, self.notes):
             path.mkdir(parents=True)
 
@@ -157,6 +159,7 @@ class Round:
     def play(self) -> None:
         """Everything that the scene holds, at once; kills included."""
         scene = self.scene
+        self._write_config()
         self._write_plan()
         for n in range(scene.readers):
             self._start_reader(n)
@@ -165,6 +168,7 @@ class Round:
             acts.append(self._play_plan)
         if scene.singles:
             acts.append(self._play_singles)
+        acts += [lambda loop=loop: self._play_loop(loop) for loop in scene.loops]  # type: ignore[misc]
         if scene.writers or scene.posters:
             acts.append(self._play_bus)
         threads = [threading.Thread(target=self._guarded, args=(act,)) for act in acts]
@@ -185,20 +189,23 @@ class Round:
         self._readers.append(self.start(*words, out=path.name))
         self.log.readers.append(path)
 
+    def _write_config(self) -> None:
+        me = [sys.executable, "-S", "-E", str(AGENT), str(self.notes), "work"]
+        other = ["/bin/sh", "-c", "exec $0 $*", *me, "steps=1"]
+        agents: dict[str, dict[str, object]] = {
+            "one": {"type": "shell"},
+            "two": {"type": "shell"},
+            "other": {"type": "command", "command": other},
+        }
+        for loop in self.scene.loops:
+            agents[loop.task] = {"type": "command", "command": [*me, *loop.work.split()]}
+        (self.folder / "config.yaml").write_text(json.dumps({"agents": agents}) + "\n")
+
     # -- the plan
 
     def _write_plan(self) -> None:
         if not self.scene.tasks:
             return
-        me = [sys.executable, "-S", "-E", str(AGENT), str(self.notes), "work"]
-        config = {
-            "agents": {
-                "one": {"type": "shell"},
-                "two": {"type": "shell"},
-                "other": {"type": "command", "command": ["/bin/sh", "-c", "exec $0 $*", *me, "steps=1"]},
-            }
-        }  # fmt: skip
-        (self.folder / "config.yaml").write_text(json.dumps(config) + "\n")
         plan = {
             "project": "p",
             "max_parallel": self.scene.max_parallel,
@@ -242,18 +249,43 @@ class Round:
             process = self._start_plan(start.fault)
             self._orchestrator = process.pid
             self._strike_all(start.strikes, lambda p=process: p.poll() is None)  # type: ignore[misc]
-            self._stop_in_time(start, process)
+            self._stop_in_time(start, process, "orchestrator")
             self.wait(process, "run-all-tasks.py")
             self._orchestrator = 0
 
-    def _stop_in_time(self, start: Start, process: subprocess.Popen[bytes]) -> None:
+    def _stop_in_time(self, start: Start, process: subprocess.Popen[bytes], part: str) -> None:
         """Do not wait for ever where every supervisor is killed at one point."""
         if start.fault and not start.fault.once:
             try:
                 process.wait(3.0)
             except subprocess.TimeoutExpired:
-                self.log.kills.append(Kill("orchestrator", "SIGKILL", process.pid))
+                self.log.kills.append(Kill(part, "SIGKILL", process.pid))
                 process.kill()
+
+    # -- loops
+
+    def task_of(self, loop: LoopScene) -> tasks.Task:
+        return tasks.locate(str(self.runs_dir), PROJECT, loop.task)
+
+    def _start_loop(self, loop: LoopScene, fault: Fault | None = None) -> subprocess.Popen[bytes]:
+        return self.start(
+            ROOT / "bin" / "run-task", "--project", PROJECT, "--task", loop.task,
+            "--agent", loop.task, "--prompt", "Work.", "--restart-delay", "0.02",
+            "--child-wait-timeout", "60", "--root", self.root,
+            "--config", self.folder / "config.yaml", fault=fault, out=f"loop-{loop.task}",
+        )  # fmt: skip
+
+    def _play_loop(self, loop: LoopScene) -> None:
+        for n, start in enumerate(loop.starts):
+            process = self._start_loop(loop, start.fault)
+            beside = [self._start_loop(loop)] if n < loop.rivals else []
+            for one in (process, *beside):
+                self._loops[one.pid] = self.task_of(loop).path
+            self._strike_all(start.strikes, lambda p=process: p.poll() is None)  # type: ignore[misc]
+            self._stop_in_time(start, process, "loop")
+            for one in (process, *beside):
+                self.wait(one, f"run-task of {loop.task}")
+                del self._loops[one.pid]
 
     # -- single runs
 
@@ -360,6 +392,11 @@ class Round:
         paths = (
             self.bus, self.notes / "ledger", self.runs_dir, self.runs_dir / runs.ACTIVE,
             self.runs_dir / "p", self.runs_dir / "p" / "PLAN-STATE.journal",
+            *(
+                path / name
+                for path in (self.runs_dir / PROJECT / loop.task for loop in self.scene.loops)
+                for name in (tasks.LOOP, "runs", Path("runs", runs.ACTIVE), "TASK-MESSAGE-BUS.md")
+            ),
         )  # fmt: skip
         result = []
         for path in paths:
@@ -413,7 +450,11 @@ class Round:
             run.run_id
             for run in self.all_runs()
             if run.text("status") not in ended
-            and (pid in self._interrupted or run.number("supervisor_pid") == pid)
+            and (
+                pid in self._interrupted
+                or run.number("supervisor_pid") == pid
+                or run.path.startswith(os.path.join(self._loops.get(pid, "//"), ""))
+            )
         }
 
     def _targets(self, part: str) -> list[tuple[int, str]]:
@@ -425,6 +466,8 @@ class Round:
             found = {run.number(key): run.run_id for run in live}
         elif part == "orchestrator":
             found = {self._orchestrator: ""}
+        elif part == "loop":
+            found = dict.fromkeys(list(self._loops), "")
         elif part in ("writer", "reader"):
             pids = self._writers if part == "writer" else {r.pid for r in self._readers}
             found = dict.fromkeys(pids, "")
@@ -435,7 +478,8 @@ class Round:
     def _supervisors(self, rows: dict[int, processes.Row], part: str) -> dict[int, str]:
         known = {run.number("supervisor_pid"): run.run_id for run in self.all_runs()}
         forks = [row for row in rows.values() if "conductor-supervisor" in row.command]
-        spawners = {row.pid for row in forks if row.ppid == self._orchestrator}
+        starters = {self._orchestrator, *list(self._loops)}
+        spawners = {row.pid for row in forks if row.ppid in starters}
         if part == "spawner":
             return dict.fromkeys(spawners, "")
         pids = self._singles | {row.pid for row in forks} - spawners
@@ -452,6 +496,8 @@ class Round:
             processes.send(pid, signal.SIGCONT)
         if self.scene.tasks:
             self._finish_plan()
+        for loop in self.scene.loops:
+            self._finish_loop(loop)
         self._finish_runs()
         for reader in self._readers:
             self._catch_up(reader)
@@ -461,6 +507,16 @@ class Round:
             if self.wait(self._start_plan(), "run-all-tasks.py, undisturbed,") == 0:
                 return
         self.problem(f"the plan is not done after {MOST_STARTS} undisturbed starts")
+
+    def _finish_loop(self, loop: LoopScene) -> None:
+        for _ in range(MOST_STARTS):
+            if self.wait(self._start_loop(loop), "run-task, undisturbed,") == 0:
+                return
+        self.problem(f"{loop.task} is not done after {MOST_STARTS} undisturbed starts")
+
+    def _marked(self) -> list[str]:
+        folders = [self.task_of(loop).runs_dir for loop in self.scene.loops]
+        return [name for path in (str(self.runs_dir), *folders) for name in runs.marked(path)]
 
     def _finish_runs(self) -> None:
         """Have every run repaired that needs it; agents that still live come to their end."""
@@ -472,7 +528,7 @@ class Round:
             )  # fmt: skip
             if self.wait(act, "run-agent.py, undisturbed,") != 0:
                 self.problem("an undisturbed run-agent.py failed")
-            left = runs.marked(str(self.runs_dir))
+            left = self._marked()
             if not left:
                 return
             if time.monotonic() > limit:

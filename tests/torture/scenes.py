@@ -11,15 +11,22 @@ from pathlib import Path
 
 LIB = Path(__file__).resolve().parent.parent.parent / "lib"
 _POINT = re.compile(r"faults\.point\(\s*\"([^\"]+)\"")
-PARTS = ("orchestrator", "supervisor", "spawner", "script")
+PARTS = ("orchestrator", "supervisor", "spawner", "script", "loop")
 _USUAL = {  # where the points of a module are come to; of any other: everywhere
     "spawner": ("spawner", "supervisor"),
     "runner": ("supervisor",),
-    "supervisor": ("supervisor", "orchestrator", "script"),
+    "supervisor": ("supervisor", "orchestrator", "script", "loop"),
     "scheduler": ("orchestrator",),
     "state": ("orchestrator",),
     "verify": ("orchestrator",),
+    "course": ("orchestrator",),
+    "loop": ("loop",),
+    "loop_watch": ("loop",),
+    "run_task": ("loop",),
 }
+RUN_PARTS = ("supervisor", "supervisor", "supervisor", "guard", "agent")
+PLAN_PARTS = (*RUN_PARTS, *("orchestrator",) * 4, "spawner")
+LOOP_PARTS = (*RUN_PARTS, *("loop",) * 4, "spawner")
 KILL, STOP, TERM, INT = signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGINT
 
 
@@ -29,7 +36,7 @@ def fault_points() -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for path in sorted(LIB.rglob("*.py")):
         for name in _POINT.findall(path.read_text()):
-            found[name] = _USUAL.get(path.stem, ("orchestrator", "supervisor", "script"))
+            found[name] = _USUAL.get(path.stem, ("orchestrator", "supervisor", "script", "loop"))
     return found
 
 
@@ -60,7 +67,7 @@ class Strike:
 
 @dataclass(frozen=True)
 class Start:
-    """One start of the plan, and what befalls it."""
+    """One start of the plan or of a loop, and what befalls it."""
 
     fault: Fault | None
     strikes: list[Strike]
@@ -77,6 +84,16 @@ class Single:
     stop_after: int | None  # changes until stop-run
 
 
+@dataclass(frozen=True)
+class LoopScene:
+    """A task in a loop, and how often that is started before it is left in peace."""
+
+    task: str
+    work: str  # options of the agent
+    starts: list[Start]
+    rivals: int  # of the first so many starts each has a second run-task beside it
+
+
 @dataclass
 class Scene:
     """A whole round."""
@@ -86,6 +103,7 @@ class Scene:
     starts: list[Start] = field(default_factory=list)
     singles: list[Single] = field(default_factory=list)
     single_strikes: list[Strike] = field(default_factory=list)
+    loops: list[LoopScene] = field(default_factory=list)
     writers: list[tuple[str, int, Fault | None]] = field(default_factory=list)
     posters: int = 0  # processes bin/bus-append, one after the other, that are killed too
     readers: int = 0
@@ -102,7 +120,7 @@ class Draw:
 
     def scene(self) -> Scene:
         dice = self.dice
-        kind = dice.choices(["plan", "singles", "bus", "mix"], [6, 3, 1, 2])[0]
+        kind = dice.choices(["plan", "singles", "bus", "mix", "loops"], [5, 2, 1, 2, 4])[0]
         scene = Scene(portable=dice.random() < 0.06, readers=dice.randint(0, 2))
         if kind in ("plan", "mix"):
             self._draw_plan(scene)
@@ -110,6 +128,10 @@ class Draw:
             self._draw_singles(scene)
         if kind in ("bus", "mix"):
             self._draw_bus(scene)
+        most = {"loops": 2, "mix": 1, "plan": 1}.get(kind, 0)
+        least = int(kind == "loops")
+        for n in range(dice.choice([least, least, most])):
+            scene.loops.append(self._loop(f"l{n}"))
         return scene
 
     # -- plans
@@ -121,7 +143,7 @@ class Draw:
             scene.tasks.append(self._task(f"t{n}", [str(task["id"]) for task in scene.tasks]))
         for _ in range(dice.randint(2, 7)):
             fault = self._fault(PARTS[:3]) if dice.random() < 0.5 else None
-            strikes = [] if fault and dice.random() < 0.5 else self._strikes(3, plan=True)
+            strikes = [] if fault and dice.random() < 0.5 else self._strikes(3, PLAN_PARTS)
             if dice.random() < 0.8:  # else the plan would be done before it has suffered much
                 strikes.append(self._strike(["orchestrator"], [KILL]))
             scene.starts.append(Start(fault, strikes))
@@ -158,7 +180,24 @@ class Draw:
             stop = dice.randint(1, 25) if dice.random() < 0.25 else None
             work = f"{self._work().replace('fail=1', '')} code={code}"
             scene.singles.append(Single(f"s{n}", work, code, fault, stop))
-        scene.single_strikes = self._strikes(6, plan=False)
+        scene.single_strikes = self._strikes(6, RUN_PARTS)
+
+    # -- loops
+
+    def _loop(self, task: str) -> LoopScene:
+        dice = self.dice
+        work = self._work().replace("fail=1", "")
+        work += f" done={dice.randint(1, 7)} code={dice.choice([0, 0, 5])}"
+        work += " leave=1" if dice.random() < 0.25 else ""
+        starts = []
+        for _ in range(dice.randint(1, 6)):
+            fault = self._fault(("loop", "loop", "supervisor", "spawner"), loop=True)
+            strikes = self._strikes(3, dice.choice([LOOP_PARTS, PARTS[4:]]))
+            if dice.random() < 0.8:  # else the task would be done before it has suffered much
+                strikes.append(self._strike(["loop"], [KILL]))
+            chance = dice.random()
+            starts.append(Start(fault if chance < 0.8 else None, strikes if chance > 0.6 else []))
+        return LoopScene(task, work, starts, dice.choice([0, 0, 0, 2]))
 
     # -- the bus
 
@@ -174,27 +213,26 @@ class Draw:
 
     # -- kills
 
-    def _fault(self, parts: tuple[str, ...], prefix: str = "") -> Fault:
+    def _fault(self, parts: tuple[str, ...], prefix: str = "", loop: bool = False) -> Fault:
         dice = self.dice
         part = dice.choice(parts)
         points = [p for p, at in self.points.items() if part in at and p.startswith(prefix)]
+        if loop and part == "loop" and dice.random() < 0.6:
+            points = [p for p in points if p.startswith("loop-")]
         action = dice.choices(["kill", "stop"], [5, 1])[0]
         return Fault(
             action,
             dice.choice(points),
-            dice.choice([1, 1, 1, 2, 3, 4, 6]),
+            dice.choice([1, 1, 1, 1, 2] if loop else [1, 1, 1, 2, 3, 4, 6]),
             part,
             action == "stop" or dice.random() < 0.8,
             dice.choice([signal.SIGCONT, KILL]),
             dice.uniform(0.0, 0.3),
         )
 
-    def _strikes(self, most: int, plan: bool) -> list[Strike]:
-        parts = ["supervisor"] * 3 + ["guard", "agent"]
-        if plan:
-            parts += ["orchestrator"] * 4 + ["spawner"]
+    def _strikes(self, most: int, parts: tuple[str, ...]) -> list[Strike]:
         numbers = [KILL] * 6 + [STOP, STOP, TERM, INT]
-        return [self._strike(parts, numbers) for _ in range(self.dice.randint(1, most))]
+        return [self._strike(list(parts), numbers) for _ in range(self.dice.randint(1, most))]
 
     def _strike(self, parts: list[str], numbers: list[signal.Signals]) -> Strike:
         dice = self.dice

@@ -33,7 +33,7 @@ LAYERS = [
     "monitor.app", "monitor.frame", "monitor.painter", "monitor.screen", "monitor.follow",
     "monitor.report",
     "integrity_base", "integrity_runs", "integrity_bus", "integrity_plans",
-    "integrity", "doctor_base", "doctor_places", "doctor_config", "doctor_agents",
+    "integrity_tasks", "integrity", "doctor_base", "doctor_places", "doctor_config", "doctor_agents",
     "doctor_live", "doctor_plan", "doctor",
     "commands", "commands.*",
 ]  # fmt: skip
