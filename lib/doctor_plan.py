@@ -33,10 +33,6 @@ def plan_checks(plan: Plan, *, root: str, runs_dir: str, bus_path: str) -> Itera
     """What does not depend on agents."""
     size = f"{len(plan.stages)} stages, {len(plan.tasks)} tasks"
     yield Check("plan", OK, f"{plan.path} ({size})")
-    for task in plan.tasks.values():
-        if task.loop:
-            text = f"{_place(plan, task)}: loop: true is not supported yet"
-            yield Check("plan", FAIL, text, "leave it out, and let retries and verify repeat it")
     yield from _prompt_checks(plan, root=root, runs_dir=runs_dir, bus_path=bus_path)
     yield from _folder_checks(plan)
     yield from _verify_checks(plan)

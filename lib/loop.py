@@ -33,6 +33,7 @@ from lib import (
     supervisor,
     task_preamble,
     tasks,
+    usage,
     wakeup,
 )
 from lib.agents import base
@@ -41,12 +42,15 @@ from lib.config import Config
 from lib.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
+    EXIT_NOT_FOUND,
     EXIT_OK,
     EXIT_QUOTA,
     EXIT_SIGNAL,
     EXIT_TIMEOUT,
+    EXIT_USAGE,
     UserError,
 )
+from lib.events import Event
 from lib.loop_record import Attempt, LoopRecord
 from lib.loop_settings import Settings
 from lib.loop_watch import Watch
@@ -57,6 +61,18 @@ DEPENDENCY_POLL_SECONDS = 2.0
 CHILD_POLL_SECONDS = 1.0
 HOLD_POLL_SECONDS = 5.0
 MISFIRES = 5  # times in a row that a supervisor may end before its agent began, not counted
+ALIVE_SECONDS = 60.0  # after which who asked for events is told that there are none
+MAX_ANSWER_BYTES = 4 << 20  # of the last attempt, in the last event
+FIGURES = (
+    "model", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "cost_estimated",
+    "tool_calls", "error_class", "reset_time",
+)  # fmt: skip
+# Of the failure that an exit code stands for.
+ERROR_CLASSES = {
+    EXIT_QUOTA: quota.ERROR_CLASS,
+    EXIT_USAGE: "bad-request",
+    EXIT_NOT_FOUND: "not-installed",
+}
 _SAID = 200  # messages of the bus among which what was said before a crash is looked for
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -76,7 +92,10 @@ class Ended(Exception):  # noqa: N818 - it is no error that a loop ends
 
 
 class Loop:
-    """A task's loop; `record` is locked and loaded, `tell` gets a line for each thing that happens."""
+    """A task's loop; `record` is locked and loaded, `tell` gets a line for each thing that happens.
+
+    `on_event`, where given, gets the events of docs/events.md, and `tell` the rest.
+    """
 
     def __init__(
         self,
@@ -85,6 +104,7 @@ class Loop:
         config: Config,
         spawner: Spawner,
         tell: Callable[[str], None],
+        on_event: Callable[[Event], None] | None = None,
     ) -> None:
         self.record = record
         self.task = record.task
@@ -92,6 +112,9 @@ class Loop:
         self.config = config
         self.spawner = spawner
         self.tell = tell
+        self._on_event = on_event
+        self._spoke = time.monotonic()  # when the last event was told
+        self._ended_runs: list[runs.Run] = []  # attempts whose end this process has seen
         self._family = Family(self.task.runs_dir)
         self._hold = Hold(self.task.path)
         self._watch: Watch | None = None
@@ -180,13 +203,21 @@ class Loop:
             is_ours = run.problem or run.text("attempt_token") == attempt.get("token")
             if not is_held and not (is_ours and (run.record or run.problem)):
                 # Noted, and killed before its agent was started: it did not happen.
-                self.record.attempts.remove(attempt)
+                self._forget(attempt)
                 self._save()
                 continue
             is_past = not runs.state(run).holder
             if not is_past:
-                self.tell(f"{run.run_id} is still at work: taken over")
+                text = f"{run.run_id} is still at work: taken over"
+                self._report("attempt-started", text, attempt=None, **self._named(run.run_id))
             self._stay(attempt, Watch(self.spawner, path, self._warn), is_past)
+
+    def _forget(self, attempt: Attempt) -> None:
+        """Take out one that did not happen; those that this loop counts stay the same."""
+        first, at = self.record.fields.get("first"), self.record.attempts.index(attempt)
+        if isinstance(first, int) and at < first:
+            self.record.fields["first"] = first - 1
+        del self.record.attempts[at]
 
     def _find_strays(self) -> None:
         """Take attempts that live and that no record tells of, since somebody removed it, for ours."""
@@ -305,7 +336,8 @@ class Loop:
             self._warn(f"the supervisor of {run.run_id} could not be started: {error.strerror}")
             fd = -1  # what is left of it is repaired, and counts as not begun
         faults.point("loop-spawned")
-        self.tell(f"attempt {number} started: {run.run_id}")
+        text = f"attempt {number} started: {run.run_id}"
+        self._report("attempt-started", text, attempt=number, **self._named(run.run_id))
         return self._stay(attempt, Watch(self.spawner, run.path, self._warn, fd))
 
     def _announce_attempt(self, number: int, previous: runs.Run | None) -> None:
@@ -391,7 +423,7 @@ class Loop:
         """Note how an attempt ended, and what follows from that; False for one that never began."""
         if now.reason == runs.NEVER_STARTED and self._misfires < MISFIRES:
             self._misfires += 1
-            self.record.attempts.remove(attempt)
+            self._forget(attempt)
             self._save()
             self._warn(f"{run.run_id} was not begun: {now.reason}")
             if self._end is not None:
@@ -412,7 +444,7 @@ class Loop:
             attempt["result"] = "quota"
         self._save()
         faults.point("loop-settled")
-        self.tell(f"{run.run_id} {now.status}{f': {now.reason}' if not is_good else ''}")
+        self._report_end(run, attempt, now)
         self._judge(run, now, is_past)
         return True
 
@@ -496,7 +528,8 @@ class Loop:
         except (UserError, OSError) as error:
             self._post("ERROR", f"the project could not be told of the completion: {error}")
         self._finish(loop_record.DONE, EXIT_OK, "")
-        self.tell(f"task {self.task.task} is done")
+        if self._on_event is None:
+            self.tell(f"task {self.task.task} is done")
         return EXIT_OK
 
     def _close(self, end: Ended) -> int:
@@ -513,11 +546,17 @@ class Loop:
             self._post("INFO", f"the loop ends: {why}")
         faults.point("loop-declared")
         self._finish(end.state, end.code, why)
-        self.tell(f"task {self.task.task} {end.state}: {why}")
+        if self._on_event is None:  # else the result was the last event
+            self.tell(f"task {self.task.task} {end.state}: {why}")
         return end.code
 
     def _finish(self, state: str, code: int, why: str) -> None:
         fields = self.record.fields
+        # First: killed in between, it goes on with a task that has not ended, and says it again.
+        if self._on_event is not None:
+            self._emit(
+                "result", why or f"task {self.task.task} is done", **self._result(state, code, why)
+            )
         fields.update(state=state, why=why, ended=ids.rfc3339(), exit_code=code)
         for key in ("until", "monotonic_start", "boot_id"):
             fields.pop(key, None)
@@ -548,6 +587,10 @@ class Loop:
         left = self._deadline - time.monotonic()
         is_bound = not is_done and self._end is None
         bounded = min(seconds, max(0.0, left)) if is_bound else seconds
+        if self._on_event is not None:
+            if time.monotonic() - self._spoke >= ALIVE_SECONDS:
+                self._emit("alive", "the loop goes on")
+            bounded = min(bounded, ALIVE_SECONDS)
         try:
             ready = self._poller.poll(bounded * 1000)
         finally:
@@ -586,6 +629,7 @@ class Loop:
         fields.pop("until", None)
         if seconds:
             fields["until"] = ids.rfc3339(time.time_ns() + int(seconds * 1e9))
+        self._emit("waiting", why, state=state, until=fields.get("until"))
         self._save()
 
     def _save(self) -> None:
@@ -596,6 +640,60 @@ class Loop:
             if error.errno not in _FULL:
                 raise
             self._warn(f"{self.task.file(tasks.LOOP)} cannot be written: {error.strerror}")
+
+    # -- events
+
+    def _emit(self, kind: str, text: str, **fields: object) -> None:
+        """Tell an event to who asked for events; it is no line for people."""
+        if self._on_event is not None:
+            self._spoke = time.monotonic()
+            self._on_event(Event(kind, text, **fields))
+
+    def _report(self, kind: str, text: str, **fields: object) -> None:
+        """Tell an event, or its line to who asked for none."""
+        if self._on_event is None:
+            self.tell(text)
+        else:
+            self._emit(kind, text, **fields)
+
+    def _named(self, run_id: str) -> dict[str, object]:
+        return {"run": run_id, "agent": self.settings.agent}
+
+    def _report_end(self, run: runs.Run, attempt: Attempt, now: runs.State) -> None:
+        """Tell the end of an attempt, and what all that have ended in this process used together."""
+        text = f"{run.run_id} {now.status}"
+        text += f": {now.reason}" if now.status != runs.COMPLETED else ""
+        self._ended_runs.append(run)
+        fields = {key: run.record.get(key) for key in FIGURES}
+        fields["total"] = self._total()
+        fields.update(result=attempt["result"], exit_code=attempt["exit_code"])
+        fields.update(why=attempt.get("why"), seconds=round(run.seconds(), 3))
+        self._report("attempt-ended", text, **self._named(run.run_id), **fields)
+
+    def _total(self) -> dict[str, object]:
+        records = [run.record for run in self._ended_runs]
+        calls = [value for record in records if isinstance(value := record.get("tool_calls"), int)]
+        return {**usage.Usage(records).fields(), "tool_calls": sum(calls) if calls else None}
+
+    def _result(self, state: str, code: int, why: str) -> dict[str, object]:
+        """How the loop has ended: the fields of its last event."""
+        attempts = [attempt for attempt in self.record.attempts if attempt.get("run")]
+        found: dict[str, object] = {"status": state, "exit_code": code, "why": why or None}
+        found.update(agent=self.settings.agent, attempts=self._count(), total=self._total())
+        last = None
+        if attempts:
+            last = runs.read(os.path.join(self.task.runs_dir, str(attempts[-1]["run"])))
+        found["run"] = last.run_id if last else None
+        if state == loop_record.DONE:
+            found["answer"] = _answer(last) or f"Task {self.task.task} is done."
+        elif code in ERROR_CLASSES:
+            found["error_class"] = ERROR_CLASSES[code]
+        elif state == loop_record.FAILED:
+            # Of which class its attempts failed says whether it is of use to try again.
+            found["error_class"] = (last.text("error_class") if last else "") or "failed"
+        if code == EXIT_QUOTA and last is not None:
+            found["reset_time"] = last.record.get("reset_time")
+        return found
 
     def _warn(self, text: str) -> None:
         self._post("WARNING", text)
@@ -620,6 +718,14 @@ class Loop:
             bus.append(self.task.bus, type_=type_, body=text, project=project, task=task, run="")
         except (UserError, OSError) as error:
             self.tell(f"bus: {error}")
+
+
+def _answer(run: runs.Run | None) -> str:
+    """The answer of a run that has ended; "" for none."""
+    try:
+        return run.read_text(runs.OUTPUT, MAX_ANSWER_BYTES).strip() if run is not None else ""
+    except OSError:  # an agent may have put anything in its place
+        return ""
 
 
 def go_on_with_session(request: runner.Request, earlier: runs.Run) -> bool:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 
-from lib import files, paths, procs, yamlio
+from lib import files, paths, procs, runs, yamlio
 from lib.errors import LockTimeoutError, UserError
 from lib.tasks import LOOP, Task
 
-LOCK = "LOOP.lock"
+LOCK = runs.LOOP_LOCK
 LOG = "loop.log"  # what a detached loop tells
 LOCK_SECONDS = 1.0
 _MAX_BYTES = 16 << 20

@@ -17,12 +17,23 @@ from lib import ids, prompt_files, yamlio
 from lib.checked import Faults, Place, Section, describe, shown
 from lib.errors import UserError
 from lib.plan_order import cycles
-from lib.plan_records import Expect, ExpectedFile, Plan, PlanError, Role, Stage, Task
+from lib.plan_records import (
+    CHILD_WAIT_SECONDS,
+    MAX_RESTARTS,
+    Expect,
+    ExpectedFile,
+    Plan,
+    PlanError,
+    Role,
+    Stage,
+    Task,
+)
 from lib.plan_rules import (
     DEFAULT_ROLE,
     DEFAULT_ROLES,
     IDLE_TIMEOUT_SECONDS,
     KEYS,
+    LOOP_KEYS,
     MAX_PARALLEL,
     PROMPT_SOURCES,
     RETRIES,
@@ -30,6 +41,7 @@ from lib.plan_rules import (
     TIMEOUT_SECONDS,
     VERIFY_TIMEOUT_SECONDS,
     id_fault,
+    loop_fault,
     name_fault,
     pattern_fault,
     project_fault,
@@ -278,6 +290,7 @@ class _Reader:
         role, agent = self._worker(section)
         variables = section.settings("vars", prompt_files.VARIABLE, "my_name")
         prompt, prompt_file, template = self._prompt(section, variables)
+        is_looped = self._loop(section, task_id, role)
         return Task(
             id=task_id,
             title=_one_line(section.text("title") or task_id),
@@ -299,9 +312,26 @@ class _Reader:
             verify=section.texts("verify"),
             verify_timeout=shared.verify_timeout,
             expect=self._expect(section, shared.cwd),
-            loop=section.flag("loop", False),
+            loop=is_looped,
             line=self.faults.line(place),
+            max_restarts=section.number("max_restarts", MAX_RESTARTS, 1, 10_000),
+            child_wait=section.seconds("child_wait", CHILD_WAIT_SECONDS),
         )
+
+    def _loop(self, section: Section, task_id: str, role: str | None) -> bool:
+        """Whether the task is a loop; what cannot be one is a fault."""
+        is_looped = section.flag("loop", False)
+        for key in LOOP_KEYS:
+            if section.has(key) and not is_looped:
+                section.fault(key, f"{key} is for a loop only; remove it, or add loop: true")
+        if not is_looped:
+            return False
+        wrong = loop_fault(task_id)
+        if wrong is not None:
+            section.fault("id", wrong)
+        if role in self.roles and self.roles[role].quorum:
+            section.fault("loop", f"role {role} has a quorum, and a review is no loop; remove one")
+        return True
 
     def _worker(self, section: Section) -> tuple[str | None, str | None]:
         """The role or the agent of a task: one of them."""

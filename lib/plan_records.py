@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from lib.errors import EXIT_USAGE, UserError
 
+MAX_RESTARTS = 100
+CHILD_WAIT_SECONDS = 300.0
+
 
 class PlanError(UserError):
     """A plan that cannot be run; `faults` are all of them, each `file:line: what; cure`.
@@ -70,6 +73,8 @@ class Task:
     expect: Expect
     loop: bool
     line: int
+    max_restarts: int = MAX_RESTARTS  # attempts of a loop in all
+    child_wait: float = CHILD_WAIT_SECONDS  # of a loop that is done, for its child runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from lib.plan_records import Role
 _SHARED = (
     "cwd", "timeout", "idle_timeout", "retries", "critical", "env", "verify_timeout",
 )  # fmt: skip
+LOOP_KEYS = ("max_restarts", "child_wait")  # beside `loop: true` only
 PROMPT_SOURCES = ("prompt", "prompt_file", "template")
 KEYS: dict[str, tuple[str, ...]] = {  # every key of a plan file, by where it may stand
     "plan": (
@@ -22,7 +23,7 @@ KEYS: dict[str, tuple[str, ...]] = {  # every key of a plan file, by where it ma
     "stage": ("id", "title", "barrier", "timeout", "tasks"),
     "task": (
         "id", "title", "role", "agent", *PROMPT_SOURCES, "vars", "depends_on", *_SHARED,
-        "exclusive", "verify", "expect", "loop",
+        "exclusive", "verify", "expect", "loop", *LOOP_KEYS,
     ),
     "expect": ("files", "output"),
     "expected file": ("path", "changed"),
@@ -63,6 +64,13 @@ def id_fault(name: str) -> str | None:
         f"id {shown(name, 60)} is not usable; take letters, digits, . _ and -, "
         f"at most {_ID_LENGTH}, the first one a letter or digit"
     )
+
+
+def loop_fault(name: str) -> str | None:
+    """Why a task of that id can have no task folder, as a loop needs it; None when it can."""
+    if name.startswith("PLAN-") or name == "plan.log":
+        return f"a loop needs a folder named {name}, where the plan has a file; choose another id"
+    return None
 
 
 def project_fault(project: str) -> str | None:

@@ -12,7 +12,7 @@ import time
 
 from lib import agents, faults, files, guard, ids, notices, paths, procs, redact, runs, supervisor
 from lib.agents import base
-from lib.errors import EXIT_NOT_FOUND, UserError
+from lib.errors import EXIT_NOT_FOUND, EXIT_USAGE, UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,6 +140,11 @@ def resolve_agent(config: Config, name: str) -> tuple[str, dict[str, object], st
     """
     options = config.entry(name)
     type_name = str(options.get("type") or name)
+    if type_name in agents.INTERNAL:
+        cure = "write loop: true in a task, or use bin/run-task"
+        raise UserError(
+            f"{type_name} is no agent, but what plans put around one; {cure}", EXIT_USAGE
+        )
     backend = agents.load(type_name)
     config.check_token(name)
     program = agents.executable_name(backend, options)
@@ -256,7 +261,7 @@ def environment(
         if name not in own_tokens:
             result.pop(name, None)
     for name in inherited:
-        if name.startswith("CONDUCTOR_AGENT_") and name.endswith("_TOKEN"):
+        if base.is_config_token(name):
             result.pop(name, None)
     bin_folder = os.path.join(paths.TOOLKIT, "bin")
     search_path = result.get("PATH", os.defpath)

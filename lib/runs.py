@@ -28,6 +28,7 @@ OUTPUT = "output.md"
 CWD = "cwd.txt"
 PID = "pid.txt"
 LOCK = ".lock"
+LOOP_LOCK = "LOOP.lock"  # in a task folder, held by the process of its loop
 EXIT_CODE = ".exit-code"  # written by the guard, with one write
 ACTIVE = ".active"  # in the runs folder: a mark for each run that has not ended
 TIMING = "timing.txt"  # how its output grew (lib/timing.py)

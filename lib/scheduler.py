@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from lib import (
+    agents,
     continuation,
     events,
     faults,
@@ -57,6 +58,7 @@ VIEW_SECONDS = 0.5
 # Of a run, that the state repeats.
 FIGURES = ("input_tokens", "cached_tokens", "output_tokens", "cost_usd", "cost_estimated")
 STOP_PATIENCE_SECONDS = 20.0  # beyond the grace, before a supervisor that will not end is killed
+LOOP = agents.INTERNAL[0]  # the type of the run of a task with `loop: true`
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -422,6 +424,8 @@ class Scheduler(Course):
     def _request(self, unit: Unit, attempt: Attempt, tries: int, previous: str) -> runner.Request:
         task = unit.task
         type_name, options, executable = self._agents.resolve(unit.agent)
+        if task.loop:  # the run is one of the loop, which starts that agent in runs of their own
+            type_name, options, executable = LOOP, self._loop_options(unit), None
         return runner.Request(
             agent=unit.agent,
             type=type_name,
@@ -436,12 +440,28 @@ class Scheduler(Course):
             previous=previous,
             bus=self.settings.bus_path,
             timeout=task.timeout,
-            idle_timeout=task.idle_timeout,
+            idle_timeout=0.0 if task.loop else task.idle_timeout,
             env=task.env,
             attempt=tries,
             token=attempt["token"],
             final=unit.is_last_try,
         )
+
+    def _loop_options(self, unit: Unit) -> dict[str, object]:
+        """What lib/agents/loop.py is told of the agent and the limits inside."""
+        task = unit.task
+        return {
+            "project": self.plan.project,
+            "task": task.id,
+            "agent": unit.agent,
+            "runs_dir": self.settings.runs_dir,
+            "config": self._agents.config_path,
+            "idle_timeout": task.idle_timeout,
+            "max_restarts": task.max_restarts,
+            "child_wait": task.child_wait,
+            "env_names": list(task.env),
+            "secrets": agents.all_token_variables(),
+        }
 
     def _order(self, unit: Unit, **order: object) -> dict[str, object]:
         tokens = redact.known_tokens({})  # of the config and the plan: the spawner read neither

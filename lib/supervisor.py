@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lib.agents.base import Reader
 
 STOP_GRACE_SECONDS = 30.0
+LOOP_GRACE_SECONDS = 5.0  # more, for a loop to record what it has stopped
 OPEN_TOOL_FACTOR = 4  # how much longer an agent may be silent while a tool of its runs
 SILENT_SECONDS = 300.0  # of silence that are told of
 SILENT_SHARE = 3  # of the idle timeout, if that is less
@@ -392,7 +393,7 @@ class Supervisor:
                 continue  # a closing terminal sends it twice: by its shell, and by the kernel
             if self.stop_reason:
                 self.kill_at = time.monotonic()  # asked a second time: no more grace
-                self._signal_children(0)
+                self._signal_children(0, with_looped=True)
             else:
                 self.stop(f"stopped by {name}", EXIT_SIGNAL + number)
 
@@ -457,6 +458,8 @@ class Supervisor:
         """Begin to stop the run: SIGTERM to its group now, SIGKILL to its tree after the grace."""
         self.stop_reason, self.stop_code, self.stop_class = reason, code, error_class
         self.kill_at = time.monotonic() + stop_grace()
+        if self._is_loop():
+            self.kill_at += LOOP_GRACE_SECONDS
         if self.guard or runs.guard_lives(self.run):
             group = self._group()
             self._signal_children(group)
@@ -469,24 +472,48 @@ class Supervisor:
                 procs.send(process, procs.SIGCONT)
         faults.point("run-stopping")
 
-    def _signal_children(self, group: int) -> None:
+    def _is_loop(self) -> bool:
+        """Whether the agent of this run is the loop of a plan's task."""
+        return self.run.record.get("includes_children") is True
+
+    def _signal_children(self, group: int, with_looped: bool = False) -> None:
         """Have the supervisors of child runs stop these, but for those that the group's signal
-        reaches: a second one would take their agents' grace away."""
+        reaches, and the attempts of a loop at work, which stops them itself: a second one would
+        take their agents' grace away."""
         for pid, start, path in runs.children(self.run):
             process = procs.look_up(pid)
-            if process is not None and process.start == start and process.pgid != group:
+            if process is None or process.start != start or process.pgid == group:
+                continue
+            if with_looped or not _is_looped(path):
                 signal_supervisor(path, process, procs.SIGTERM)
 
     def _stop_lost_children(self) -> None:
-        """Stop the child runs that have lost their supervisors."""
-        for _, _, path in runs.children(self.run):
+        """Stop the child runs that have lost their supervisors, or the loop that would stop them."""
+        left = self._left_by_loop()
+        for path in dict.fromkeys([*left, *(path for _, _, path in runs.children(self.run))]):
             child = runs.read(path)
             is_ours = child.text("parent_run_id") == self.run.run_id
-            if is_ours and runs.state(child).holder == "agent":
+            holder = runs.state(child).holder
+            is_alone = path in left or (_is_attempt(child) and not _is_looped(path))
+            if (holder and is_alone) or (holder == "agent" and is_ours):
                 try:
                     stop(path)
                 except (UserError, OSError) as error:
                     notices.log(self.run, f"the child run {path} could not be stopped: {error}")
+
+    def _left_by_loop(self) -> list[str]:
+        """What lives of a plan's looped task whose loop, the agent of this run, is gone.
+
+        An earlier run of the plan may have started it: it is no child of this one.
+        """
+        if not self._is_loop():
+            return []
+        top, record = os.path.dirname(self.run.path), self.run.record
+        task = os.path.join(top, str(record.get("project_id")), str(record.get("task_id")))
+        if _has_loop(task):
+            return []  # somebody else's, who has it by now
+        folder = os.path.join(task, "runs")
+        return [os.path.join(folder, name) for name in runs.marked(folder)]
 
     def _kill(self) -> None:
         """SIGKILL to everything of the run but its guard, which is left to say how it ended."""
@@ -557,6 +584,9 @@ class Supervisor:
             # It may have been taken over while its guard was giving up.
             return runs.SUPERVISOR_LOST if runs.was_started(self.run) else runs.NEVER_STARTED
         failure = judgement.failure_of(self.run, code, self.reader.outcome)
+        if self.reader.outcome.stopped:
+            record["stopped"] = True
+            return failure.reason
         record["error_class"] = failure.kind
         if failure.reset:
             record["reset_time"] = ids.rfc3339(int(failure.reset * 1e9))
@@ -643,6 +673,8 @@ class Supervisor:
         for key in ("input_tokens", "cached_tokens", "output_tokens", "cost_usd", "turns"):
             if getattr(outcome, key) is not None:
                 record[key] = getattr(outcome, key)
+        if outcome.cost_estimated and outcome.cost_usd is not None:
+            record["cost_estimated"] = True
         if outcome.session_totals:
             record["session_totals"] = outcome.session_totals
         if self.reader.understood and self.reader.has_tools:
@@ -686,6 +718,24 @@ class Supervisor:
         notices.announce_end(self.run)
         faults.point("run-announced")
         clear_marks(self.run, self.adopted)
+
+
+def _is_attempt(run: runs.Run) -> bool:
+    """Whether the loop of a task has started the run."""
+    return bool(runs.task_folder_of(run) and run.text("attempt_token"))
+
+
+def _is_looped(path: str) -> bool:
+    """Whether the run is an attempt of a loop that is at work, and stops it itself."""
+    run = runs.read(path)
+    return _is_attempt(run) and _has_loop(runs.task_folder_of(run))
+
+
+def _has_loop(task_folder: str) -> bool:
+    try:
+        return files.is_locked(os.path.join(task_folder, runs.LOOP_LOCK))
+    except OSError:  # an agent may have put anything in its place
+        return False
 
 
 def _configured_model(run: runs.Run) -> str:

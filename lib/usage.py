@@ -94,6 +94,18 @@ class Usage:
         }
 
 
+def each_once(records: Iterable[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    """The records without those whose figures are sums of others that are here, too."""
+    records = list(records)
+    sums = "includes_children"
+    inside = {_task_of(record) for record in records if record.get(sums) is not True}
+    return [r for r in records if r.get(sums) is not True or _task_of(r) not in inside]
+
+
+def _task_of(record: Mapping[str, object]) -> tuple[object, object]:
+    return str(record.get("project_id")), str(record.get("task_id"))
+
+
 def dollars(amount: float, is_estimated: bool = False) -> str:
     """`$0.0123`, or `~$0.0123`."""
     return f"{ESTIMATED if is_estimated else ''}${amount:.4f}"

@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _NAMELESS = ("command", "replay")  # types that are nothing without settings
+INTERNAL = ("loop",)  # types that nobody can ask for by name: plans put them around an agent
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _loaded: dict[str, ModuleType] = {}
 _configured_variables: list[str] = []
 
 
 def types() -> list[str]:
-    """The names of all agent types with a file of their own, sorted."""
+    """The names of all agent types with a file of their own that can be asked for, sorted."""
     stems = [name[:-3] for name in os.listdir(_HERE) if name.endswith(".py")]
-    return sorted(stem for stem in stems if stem != "base" and not stem.startswith((".", "_")))
+    hidden = ("base", *INTERNAL)
+    return sorted(stem for stem in stems if stem not in hidden and not stem.startswith((".", "_")))
 
 
 def known() -> list[str]:
@@ -39,7 +41,7 @@ def load(type_name: str) -> ModuleType:
     """The backend of that type; only its own module is imported."""
     if type_name in _loaded:
         return _loaded[type_name]
-    if type_name not in types():
+    if type_name not in types() and type_name not in INTERNAL:
         from lib.agents import _ready, _render
 
         if type_name in _ready.READY:

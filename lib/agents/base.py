@@ -121,6 +121,11 @@ class Launch:
         self.options: dict[str, object] = dict(options or {})
 
 
+def is_config_token(name: str) -> bool:
+    """Whether a variable replaces the token of an agent of the configuration."""
+    return name.startswith("CONDUCTOR_AGENT_") and name.endswith("_TOKEN")
+
+
 # The figures of a session that has not begun.
 NOTHING_USED = dict.fromkeys(("input_tokens", "cached_tokens", "output_tokens", "cost_usd"), 0)
 
@@ -183,6 +188,7 @@ class Outcome:
 
     __slots__ = (
         "cached_tokens",
+        "cost_estimated",
         "cost_usd",
         "error",
         "fault_class",
@@ -196,6 +202,7 @@ class Outcome:
         "output_tokens",
         "session_id",
         "session_totals",
+        "stopped",
         "success",
         "tool_calls",
         "turns",
@@ -217,6 +224,8 @@ class Outcome:
         self.usage_by_model: dict[str, tuple[int, int, int]] = {}  # in, cached, out; if it tells
         self.turns: int | None = None
         self.cost_usd: float | None = None  # of this run alone, where the stream tells
+        self.cost_estimated = False  # from list prices, by who tells it
+        self.stopped = False  # it says that a person has stopped it: no failure of its own
         self.session_totals: dict[str, object] | None = None  # of its session up to its end
         self.tool_calls = 0
         self.open_tools = 0  # begun and not yet answered

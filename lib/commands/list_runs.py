@@ -177,8 +177,8 @@ def _text(rows: list[listing.Row]) -> str:
     lines = _table([list(COLUMNS), *[_cells(row) for row in rows]], width)
     if any(row.state.holder == "agent" for row in rows):
         lines += [ORPHANED]
-    total = usage.Usage([row.run.record for row in rows])
-    lines += [f"{usage.count_runs(total.runs)}: {total.tokens_sentence()}; {total.cost_sentence()}"]
+    total = usage.Usage(usage.each_once(row.run.record for row in rows))
+    lines += [f"{usage.count_runs(len(rows))}: {total.tokens_sentence()}; {total.cost_sentence()}"]
     return "\n".join(lines) + "\n"
 
 

@@ -303,17 +303,6 @@ def _write_prompts(plan: Plan, settings: Settings) -> int:
 
 
 def _plan(values: Values, root: str) -> Plan:
-    plan = _read_plan(values, root)
-    for task in plan.tasks.values():
-        if task.loop:
-            raise UsageError(
-                f"{plan.path}:{task.line}: task {task.id}: loop: true is not supported yet; "
-                "leave it out, and let `retries` and `verify` repeat the work"
-            )
-    return plan
-
-
-def _read_plan(values: Values, root: str) -> Plan:
     pattern = values.text("prompts")
     if pattern:
         if values.text("plan"):

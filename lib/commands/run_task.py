@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lib import (
     agents,
@@ -24,7 +24,8 @@ from lib import (
 )
 from lib.cli import Command, Option, Values, parse_seconds, parse_variables, run
 from lib.errors import EXIT_OK, UsageError, UserError
-from lib.loop import Loop
+from lib.events import Event
+from lib.loop import ERROR_CLASSES, Loop
 from lib.loop_record import LoopRecord
 from lib.loop_settings import Settings
 from lib.spawner import Spawner
@@ -58,10 +59,12 @@ stop the agent and all it started; a closed terminal changes nothing.""",
         Option("--max-wait", metavar="TIME", kind="seconds", help="wait at most that long for a quota (default: 6h)"),
         Option("--no-wait", help="do not wait for a quota: exit 75"),
         Option("--resume", help="reopen a task that is done or has failed; its DONE is moved aside"),
+        Option("--resume-ended", help="the same, but go on with one that was stopped, or whose loop was killed"),
         Option("--resume-session", help="let the next attempt go on with the agent's session, where its program can"),
         Option("--detach", help="once it has begun, go on in the background and write to loop.log of the task folder"),
         Option("--model", metavar="NAME", help="the model, where the agent lets one choose"),
-        Option("--env", metavar="KEY=VALUE", many=True, help="set a variable for the agent; may be repeated"),
+        Option("--env", metavar="KEY=VALUE", many=True, help="set a variable for the agent; KEY alone hands on the one of this process; may be repeated"),
+        Option("--json", help="print events instead, one JSON object a line: docs/events.md"),
         Option("--root", metavar="DIR", help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)"),
         Option("--runs-dir", metavar="DIR", help="the runs folder, or a storage root of the original (default: ROOT/runs)"),
         Option("--config", metavar="FILE", help="the config (default: $CONDUCTOR_CONFIG, ./config.yaml, …)"),
@@ -84,7 +87,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_task(values: Values) -> int:
+    if not values.flag("json"):
+        return _run_task(values)
+    try:
+        return _run_task(values)
+    except UserError as error:
+        code, why = error.exit_code, redact.one_line(str(error))
+        kind = ERROR_CLASSES.get(code, "failed")
+        _print(Event("result", why, status="failed", exit_code=code, why=why, error_class=kind))
+        raise
+
+
+def _run_task(values: Values) -> int:
     _refuse_contradictions(values)
+    tell = _note if values.flag("json") else _tell
     runs_dir = _runs_dir(values)
     given = _given_prompt(values)
     task = _task(values, runs_dir)
@@ -100,7 +116,7 @@ def run_task(values: Values) -> int:
         )
     wanted_cwd = values.text("cwd") or str(known.get("cwd") or "")
     cwd = runner.check_cwd(wanted_cwd) if wanted_cwd else task.path
-    environment = {**_config_of(configuration), **parse_variables(values.items("env"))}
+    environment = {**_config_of(configuration), **parse_variables(_variables(values))}
     redact.add_tokens(redact.known_tokens(environment))  # this process tells what its agents say
     limits = {key: _limit(values, configuration, key) for key in ("timeout", "idle_timeout")}
     paths.make_folder(runs_dir)
@@ -110,13 +126,18 @@ def run_task(values: Values) -> int:
     try:
         record.load()
         record.fields["pid"] = os.getpid()
-        _say(f"TASK_ID={task.task}\nTASK_DIR={redact.for_terminal(task.path)}\n")
-        prompt = _settle_prompt(task, given)
+        if values.flag("json"):
+            _print(
+                Event("task", f"task {task.task} in {task.path}", task=task.task, path=task.path)
+            )
+        else:
+            _say(f"TASK_ID={task.task}\nTASK_DIR={redact.for_terminal(task.path)}\n")
+        prompt = _settle_prompt(task, given, tell)
         _check_prompt(type_name, task, prompt)
         if values.is_given("depends_on"):
             tasks.set_dependencies(task, values.items("depends_on"))
-        if values.flag("resume"):
-            _reopen(record)
+        if values.flag("resume") or (values.flag("resume_ended") and _has_ended(record)):
+            _reopen(record, tell)
         supervisor.repair_all(runs_dir)
         if values.flag("detach") and not _detach(record):
             return EXIT_OK
@@ -137,7 +158,9 @@ def run_task(values: Values) -> int:
             env=environment,
             resume_session=values.flag("resume_session"),
         )
-        return Loop(record, settings, configuration, Spawner(paths.TOOLKIT), _tell).run()
+        on_event = _print if values.flag("json") else None
+        spawner = Spawner(paths.TOOLKIT)
+        return Loop(record, settings, configuration, spawner, tell, on_event).run()
     finally:
         record.close()
 
@@ -150,7 +173,16 @@ def _refuse_contradictions(values: Values) -> None:
     most = values.number("max_restarts")
     if most is not None and most < 0:
         raise UsageError(f"--max-restarts: {most} is below 0")
-    parse_variables(values.items("env"))
+    parse_variables(_variables(values))
+    if values.flag("json") and values.flag("detach"):
+        raise UsageError("--json and --detach exclude each other; keep one")
+
+
+def _variables(values: Values) -> list[str]:
+    """What --env sets, with the values of this process's own where only a name is given."""
+    own = os.environ
+    items = values.items("env")
+    return [f"{item}={own[item]}" if "=" not in item and item in own else item for item in items]
 
 
 def _runs_dir(values: Values) -> str:
@@ -190,15 +222,17 @@ def _given_prompt(values: Values) -> bytes | None:
     return runner.check_prompt(text.encode("utf-8", "surrogateescape"), "--prompt")
 
 
-def _settle_prompt(task: Task, given: bytes | None) -> bytes:
+def _settle_prompt(task: Task, given: bytes | None, tell: Callable[[str], None]) -> bytes:
     """What the agent shall do; TASK.md is written where there is none, and never replaced."""
     path = task.file(tasks.PROMPT)
+    if os.path.lexists(path) and not os.path.isfile(path):  # a FIFO would be read for ever
+        raise UserError(f"{redact.for_terminal(path)} is no file that can be read; remove it")
     if given is None:
         return runner.read_prompt(path)
     if not os.path.lexists(path):
         files.replace_file(path, given.strip() + b"\n", 0o600)
     elif runner.read_prompt(path).strip() != given.strip():
-        _tell(f"{tasks.PROMPT} says something else and is kept; this loop goes by the given prompt")
+        tell(f"{tasks.PROMPT} says something else and is kept; this loop goes by the given prompt")
     return given
 
 
@@ -237,7 +271,14 @@ def _config_of(settings: config.Config) -> dict[str, str]:
     return {"CONDUCTOR_CONFIG": settings.path} if settings.path else {}
 
 
-def _reopen(record: LoopRecord) -> None:
+def _has_ended(record: LoopRecord) -> bool:
+    """Whether the loop has come to an end by itself, or the task is done without one."""
+    state = record.fields.get("state")
+    has_stopped = state in (loop_record.DONE, loop_record.FAILED)
+    return has_stopped or (not state and tasks.is_done(record.task))
+
+
+def _reopen(record: LoopRecord, tell: Callable[[str], None]) -> None:
     """Make a task that is done, or that failed, one that is open: its DONE does not count any more."""
     path = record.task.file(tasks.DONE)
     if tasks.is_done(record.task):
@@ -247,7 +288,7 @@ def _reopen(record: LoopRecord) -> None:
             aside = f"{path}.{ids.stamp(time.time())}.{number}"
         os.rename(path, aside)
         files.sync_folder(record.task.path)
-        _tell(f"reopened: {tasks.DONE} is now {os.path.basename(aside)}")
+        tell(f"reopened: {tasks.DONE} is now {os.path.basename(aside)}")
     faults.point("loop-reopened")
     if record.fields.get("state") in (None, *loop_record.ENDED):
         record.fields.update(reopened=ids.rfc3339(), state="")
@@ -257,7 +298,9 @@ def _reopen(record: LoopRecord) -> None:
 def _note_child_task(task: Task) -> None:
     """Inside a run: be found by who stops that, and not be taken for what its agent left behind."""
     inside = os.environ.get("JRUN_RUN_FOLDER")
-    if inside and os.environ.get("JRUN_ID"):
+    if not inside or not os.environ.get("JRUN_ID"):
+        return
+    if runs.read(inside).number("pid") != os.getpid():  # the agent itself is no child of its run
         runs.note_child(inside, runs.Run(task.path, {}))
 
 
@@ -284,6 +327,14 @@ def _detach(record: LoopRecord) -> bool:
 
 
 # -- telling
+
+
+def _note(text: str) -> None:
+    _print(Event("note", text))
+
+
+def _print(event: Event) -> None:
+    _say(event.as_json() + "\n")
 
 
 def _tell(text: str) -> None:

@@ -177,7 +177,8 @@ class Observer:
         if path not in self._costs:
             self._ended = None
             self._know_tokens(entry.run.text("config"))
-        cost = entry.run.record.get("cost_usd")
+        is_sum = entry.run.record.get("includes_children") is True  # of runs that are here, too
+        cost = None if is_sum else entry.run.record.get("cost_usd")
         is_number = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < 1e9
         is_estimate = entry.run.record.get("cost_estimated") is True
         self._costs[path] = (float(cost) if is_number else 0.0, is_estimate)  # type: ignore[arg-type]
@@ -319,6 +320,9 @@ class Observer:
                 continue
             if task.loop_is_live or task.done or task.loop_state in loop_record.ENDED:
                 settled.add(key)  # its loop knows better than its newest run
+            plan = self.index.plans.get(key[0])
+            if plan is not None and key[1] in plan.tasks:
+                continue  # and the plan, whose loop it is, better than that
             kind = _kind_of_loop(task)
             if kind:
                 run = task.runs[0] if task.runs else None
