@@ -181,22 +181,20 @@ def _find_circle(project: str, changed: str, wanted: list[str]) -> list[str]:
         except UserError:
             needs[name] = []  # whoever starts that one is told
     needs[changed] = wanted
-    free: set[str] = set()
-
-    def visit(name: str, line: list[str]) -> list[str]:
-        if name in line:
-            return [*line[line.index(name) :], name]
-        if name in free:
-            return []
-        for need in sorted(needs.get(name, ())):
-            circle = visit(need, [*line, name])
-            if circle:
-                return circle
-        free.add(name)
-        return []
-
     # Only what the change leads to: a circle that was there before is not of its making.
-    return visit(changed, [])
+    # No recursion: a line of tasks may be longer than Python's stack.
+    seen: set[str] = set()
+    line: dict[str, Iterator[str]] = {changed: iter(sorted(wanted))}  # each with what is left of it
+    while line:
+        need = next(next(reversed(line.values())), None)
+        if need is None:
+            seen.add(line.popitem()[0])
+        elif need in line:
+            names = list(line)
+            return [*names[names.index(need) :], need]
+        elif need not in seen:
+            line[need] = iter(sorted(needs.get(need, ())))
+    return []
 
 
 def blocked_by(task: Task) -> list[str]:

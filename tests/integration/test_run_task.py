@@ -53,6 +53,21 @@ def test_a_chain_of_five_attempts_is_linked_by_the_run_before(tasks_root: TaskRo
     tasks_root.assert_settled()
 
 
+@pytest.mark.parametrize("arguments", [[], ["--prompt", "something else"]])
+def test_a_prompt_that_nobody_writes_is_not_waited_for(
+    tasks_root: TaskRoot, arguments: list[str]
+) -> None:
+    tasks_root.agent(FINISH)
+    tasks_root.folder.mkdir(parents=True)
+    os.mkfifo(tasks_root.folder / "TASK.md")
+
+    done = tasks_root.loop(*arguments)
+
+    assert done.returncode in (1, 2)
+    assert "TASK.md" in done.stderr
+    assert tasks_root.task_runs() == []
+
+
 def test_attempts_that_are_used_up_end_it_with_one_error_line(tasks_root: TaskRoot) -> None:
     tasks_root.agent("echo no >&2; exit 3")
 

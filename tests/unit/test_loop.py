@@ -58,6 +58,18 @@ def test_the_same_holds_of_a_run_that_was_stopped(tmp_path: Path) -> None:
     assert (caught.value.state, caught.value.code) == ("stopped", 130)
 
 
+def test_an_attempt_that_did_not_happen_makes_no_later_one_uncounted(tmp_path: Path) -> None:
+    # stop-run ended a loop that was killed before the agent of its first attempt began.
+    loop = make(tmp_path)
+    loop.record.attempts.append({"run": "r", "token": "1", "result": "running"})
+    loop.record.fields["state"] = loop_record.STOPPED
+    loop._begin()
+    loop._take_over()
+    assert loop.record.attempts == []
+    settle(loop)
+    assert loop._count() == 1
+
+
 def test_an_overloaded_service_is_given_time_and_forgotten_when_it_serves(tmp_path: Path) -> None:
     loop = make(tmp_path, restart_delay=0.5)
     pauses = []

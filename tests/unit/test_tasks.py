@@ -183,6 +183,16 @@ def test_a_circle_is_named_and_not_written(tmp_path: Path) -> None:
     assert tasks.dependencies(task) == []
 
 
+def test_a_long_line_of_tasks_is_no_circle(tmp_path: Path) -> None:
+    length = 1500  # more than Python's stack has frames
+    for number in range(length):
+        config = Path(make(tmp_path, f"t{number}").file("TASK-CONFIG.yaml"))
+        config.write_text(f"depends_on: [t{number + 1}]\n")
+    assert tasks.set_dependencies(make(tmp_path, "first"), ["t0"]) == ["t0"]
+    with pytest.raises(UsageError, match="is a circle"):
+        tasks.set_dependencies(make(tmp_path, f"t{length}"), ["first"])
+
+
 @pytest.mark.parametrize("text", ["depends_on: 3\n", "depends_on: [a\n", "- a\n"])
 def test_a_damaged_list_is_said(tmp_path: Path, text: str) -> None:
     task = make(tmp_path, "t")
