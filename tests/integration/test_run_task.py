@@ -477,15 +477,20 @@ echo '{"type": "result", "subtype": "success", "is_error": false, "result": "so 
 """
 
 
+def make_claude(root: TaskRoot, script: str) -> dict[str, str]:
+    """The environment in which `claude` is that script."""
+    folder = root.path / "bin"
+    folder.mkdir()
+    (folder / "claude").write_text(script)
+    (folder / "claude").chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}", "CONDUCTOR_QUOTA_MARGIN": "0"}
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 def test_an_attempt_can_go_on_with_the_session_of_the_one_before(
     tasks_root: TaskRoot, wanted: bool
 ) -> None:
-    folder = tasks_root.path / "bin"
-    folder.mkdir()
-    (folder / "claude").write_text(CLAUDE)
-    (folder / "claude").chmod(0o755)
-    env = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    env = make_claude(tasks_root, CLAUDE)
     options = ["--resume-session"] if wanted else []
 
     done = tasks_root.loop("--agent", "claude", *options, env=env)
@@ -494,6 +499,96 @@ def test_an_attempt_can_go_on_with_the_session_of_the_one_before(
     calls = (tasks_root.folder / "calls").read_text().split("\n")[:-1]
     resumed = ["--resume 11111111-2222-4333-8444-555555555555" in call for call in calls]
     assert resumed == [False, wanted, wanted]
+
+
+# Fails in the second call, which is the first that names a session, as one does that lost it.
+FORGETFUL = CLAUDE.replace(
+    "[ ",
+    """if [ "$(wc -l <"$JRUN_TASK_FOLDER/calls")" -eq 2 ]; then
+    echo "No conversation found with session ID: 11111111-2222-4333-8444-555555555555" >&2
+    exit 1
+fi
+[ """,
+    1,
+)
+
+
+def test_an_attempt_whose_session_is_lost_is_followed_by_one_with_a_new_session(
+    tasks_root: TaskRoot,
+) -> None:
+    env = make_claude(tasks_root, FORGETFUL)
+
+    done = tasks_root.loop("--agent", "claude", "--resume-session", env=env)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    calls = (tasks_root.folder / "calls").read_text().split("\n")[:-1]
+    assert ["--resume" in call.split() for call in calls] == [False, True, False]
+    classes = [info.get("error_class") for info in tasks_root.try_records()]
+    assert classes == [None, "no-session", None]
+
+
+# -- what its program says that it lacks
+
+REFUSED = """#!/bin/sh
+cat >/dev/null
+cd "$JRUN_TASK_FOLDER" || exit 9
+echo call >>calls
+say() {
+    printf '{"type":"system","subtype":"init","session_id":"s","model":"m"}\\n'
+    printf '{"type":"result","subtype":"success","is_error":%s,"result":"%s"}\\n' "$@"
+}
+"""
+NO_LOGIN = "say true 'Invalid API key - Please run /login'; exit 1\n"
+LIMIT = """\
+[ -e until ] || echo $(($(date +%s) + SECONDS)) >until
+if [ "$(date +%s)" -lt "$(cat until)" ]; then
+    say true "Claude AI usage limit reached|$(cat until)"; exit 1
+fi
+touch DONE
+say false 'Done.'
+"""
+
+
+def calls_of(root: TaskRoot) -> int:
+    return (root.folder / "calls").read_text().count("call")
+
+
+def test_an_agent_that_is_not_logged_in_is_not_asked_again(tasks_root: TaskRoot) -> None:
+    env = make_claude(tasks_root, REFUSED + NO_LOGIN)
+
+    done = tasks_root.loop("--agent", "claude", env=env)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert calls_of(tasks_root) == 1
+    [line] = tasks_root.error_lines()
+    assert "not logged in" in line
+    assert [info["error_class"] for info in tasks_root.try_records()] == ["login"]
+
+
+def test_a_loop_waits_until_the_limit_of_its_agent_is_reset_and_does_not_count_that(
+    tasks_root: TaskRoot,
+) -> None:
+    env = make_claude(tasks_root, REFUSED + LIMIT.replace("SECONDS", "2"))
+
+    done = tasks_root.loop("--agent", "claude", "--max-restarts", "1", env=env)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert calls_of(tasks_root) == 2
+    assert [attempt["result"] for attempt in tasks_root.tries] == ["quota", "done"]
+    assert [text for text in tasks_root.bodies("WARNING") if "waits for the quota" in text]
+    assert tasks_root.error_lines() == []
+
+
+def test_one_that_may_not_wait_for_that_says_when_to_come_again(tasks_root: TaskRoot) -> None:
+    env = make_claude(tasks_root, REFUSED + LIMIT.replace("SECONDS", "3600"))
+
+    done = tasks_root.loop("--agent", "claude", "--no-wait", env=env)
+
+    assert done.returncode == 75, done.stdout + done.stderr
+    assert calls_of(tasks_root) == 1
+    assert tasks_root.loop_record["state"] == "stopped"
+    assert "start it again then" in str(tasks_root.loop_record["why"])
+    assert tasks_root.error_lines() == []
 
 
 # -- dependencies
