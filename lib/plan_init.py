@@ -70,7 +70,10 @@ stages:
           Read the answer of the task that you depend on, and describe in five sentences what
           this folder is for. Change nothing.
         exclusive: checkout     # tasks with the same name here never run at the same time
-        loop: false             # kept for later; true is refused
+        loop: false             # true: the agent is started until it makes $JRUN_TASK_FOLDER/DONE
+        # Beside `loop: true` only:
+        #   max_restarts: 100     at most so many attempts in all
+        #   child_wait: 300s      with DONE, wait at most that long for its child runs
 
   - id: check
     title: Check it

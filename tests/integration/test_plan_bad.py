@@ -34,7 +34,13 @@ BAD_PLANS = {
     "nothing at all": ("", []),
     "a project that is no name": (HEAD.replace("p", "A b", 1) + task("a"), []),
     "a task id that is a path": (HEAD + task("../a"), ["5"]),
-    "a loop": (HEAD + task("a", ", loop: true"), ["5", "loop", "not supported"]),
+    "a key of a loop without one": (HEAD + task("a", ", child_wait: 1m"), ["5", "child_wait", "loop: true"]),
+    "a loop of no attempts": (HEAD + task("a", ", loop: true, max_restarts: 0"), ["5", "max_restarts"]),
+    "a loop that is named like a file of the plan": (HEAD + task("plan.log", ", loop: true"), ["5", "plan.log"]),
+    "a review that is a loop": (
+        HEAD + "      - {id: a, role: review, prompt: x, loop: true}\n", ["5", "review", "quorum"]),
+    "an agent that is the loop": (
+        HEAD + "      - {id: a, agent: loop, prompt: x}\n", ["loop is no agent"]),
     "a NUL in a check": (HEAD + task("a", ', verify: ["a\\0b"]'), ["5"]),
     "a NUL in a variable": (HEAD + task("a", ', env: {A: "a\\0b"}'), ["5"]),
     "no UTF-8": (HEAD + task("a", ", title: \udcff"), []),

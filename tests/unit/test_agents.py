@@ -25,11 +25,11 @@ def program(path: Path, mode: int = 0o755) -> Path:
 def test_each_file_of_the_folder_is_a_type_but_for_the_shared_ones() -> None:
     folder = ROOT / "lib" / "agents"
     stems = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
-    assert agents.types() == sorted(stems - {"base"})
+    assert agents.types() == sorted(stems - {"base", *agents.INTERNAL})
     assert {"claude", "command", "offline", "shell"} <= set(agents.types())
 
 
-@pytest.mark.parametrize("name", agents.types())
+@pytest.mark.parametrize("name", [*agents.types(), *agents.INTERNAL])
 def test_every_backend_has_what_the_runner_asks_for(name: str) -> None:
     backend = agents.load(name)
     assert backend.EXECUTABLE is None or isinstance(backend.EXECUTABLE, str)

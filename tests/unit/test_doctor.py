@@ -692,11 +692,10 @@ def test_checks_that_the_shell_does_not_understand_are_faults_and_are_not_run(
 
 
 def test_what_the_plan_runner_refuses_is_refused_here_too(tmp_path: Path) -> None:
-    text = PLAN.replace("prompt:", "loop: true, prompt:")
+    text = PLAN.replace("prompt:", "max_restarts: 3, prompt:")
     faults = failures(plan_checks(tmp_path, text, "offline"))
-    assert faults == [
-        ("plan", f"{tmp_path}/plan.yaml:5: task build: loop: true is not supported yet")
-    ]
+    [(_, fault)] = faults
+    assert f"{tmp_path}/plan.yaml:5: task build: max_restarts is for a loop only" in fault
 
 
 def test_a_template_that_vanished_and_a_closed_folder_are_faults(

@@ -152,7 +152,7 @@ stages:
       - {id: first, prompt: x, agent: shell}
       - id: second
         title: Second
-        role: review
+        role: testing
         prompt_file: all.md
         depends_on: [first, first]
         cwd: .
@@ -166,6 +166,8 @@ stages:
         verify_timeout: 5m
         expect: {files: [x, {path: sub/../y, changed: true}], output: "(?m)^OK"}
         loop: true
+        max_restarts: 7
+        child_wait: 1m
 """
     )
     assert (plan.project, plan.title) == ("full-1", "All of it")
@@ -181,14 +183,15 @@ stages:
     assert (second.cwd, second.timeout, second.idle_timeout) == (str(tmp_path), 90, 5400)
     assert (second.retries, second.critical, second.verify_timeout) == (4, True, 300)
     assert second.env == {"A": "1", "B": "own", "EMPTY": ""}
-    assert (second.role, second.exclusive, second.loop) == ("review", "checkout", True)
+    assert (second.role, second.exclusive, second.loop) == ("testing", "checkout", True)
+    assert (second.max_restarts, second.child_wait) == (7, 60)
     assert second.prompt_file == str(tmp_path / "all.md")
     assert second.depends_on == ("first",)
     assert second.verify == ("test -f x", "true")
     files = ExpectedFile(str(tmp_path / "x"), False), ExpectedFile(str(tmp_path / "y"), True)
     assert second.expect == Expect(files, "(?m)^OK")
     assert second.line == 23
-    assert plan.quorum_of(second) == 1
+    assert plan.quorum_of(second) == 0
     assert plan.quorum_of(first) == 0
 
 
