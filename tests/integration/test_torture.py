@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from lib import bus, runs
+from lib import bus, loop_record, propagation, runs, tasks
 from tests.helpers import ROOT, clean_environment, wait_until
 from tests.torture import checks, processes
 from tests.torture.bodies import body_of
 from tests.torture.round import Kill, Round
-from tests.torture.scenes import Draw, Scene, Single, fault_points
+from tests.torture.scenes import Draw, LoopScene, Scene, Single, Start, fault_points
 
 SCRIPT = ROOT / "tests" / "torture" / "torture.py"
 MARK = "torture-test"
@@ -77,7 +77,7 @@ def test_a_seed_draws_the_same_scene_again_and_another_one_another() -> None:
 
     assert scenes == [Draw(f"5:{number}").scene() for number in range(40)]
     assert len({repr(scene) for scene in scenes}) == 40
-    for kind in ("tasks", "singles", "writers"):
+    for kind in ("tasks", "singles", "writers", "loops"):
         assert any(getattr(scene, kind) for scene in scenes)
 
 
@@ -86,6 +86,7 @@ def test_fault_points_are_read_off_the_source() -> None:
 
     assert {"state-saved", "run-ended", "bus-written", "spawner-fork", "locked"} <= set(points)
     assert points["state-saved"] == ("orchestrator",)
+    assert points["loop-spawned"] == ("loop",)
 
 
 def test_bodies_repeat_and_try_the_format() -> None:
@@ -101,7 +102,7 @@ def test_bodies_repeat_and_try_the_format() -> None:
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Round:
-    """A small round without kills: a plan, a single run, a writer, a reader."""
+    """A small round without kills: a plan, a single run, a loop, a writer, a reader."""
     round_ = Round("1:0", tmp_path_factory.mktemp("round") / "0", f"{MARK}-{os.getpid()}.")
     round_.scene = Scene(
         tasks=[
@@ -111,6 +112,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Round:
         singles=[Single("s0", "code=5", 5, None, None)],
         writers=[("w0", 5, None)],
         readers=1,
+        loops=[LoopScene("l0", "post=1 done=2 code=5", [Start(None, [])], 0)],
     )
     round_.play()
     round_.settle()
@@ -122,8 +124,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Round:
 def test_a_round_that_went_well_has_what_the_checks_look_at(played: Round) -> None:
     ledger = checks.Ledger.read(played.notes / "ledger")
 
-    assert len(ledger.of("posted")) == 6
-    assert sorted(task for task, _, _ in ledger.of("end")) == ["s0", "t0", "t1@one", "t1@two"]
+    assert len(ledger.of("posted")) == 8
+    ended = ["l0", "l0", "s0", "t0", "t1@one", "t1@two"]
+    assert sorted(task for task, _, _ in ledger.of("end")) == ended
+    assert len(ledger.of("done")) == 1
     assert [
         run.number("exit_code") for run in played.all_runs() if run.text("task_id") == "s0"
     ] == [5]
@@ -158,6 +162,17 @@ def other_code(round_: Round) -> list[str]:
     return [line[:-1] + "6" if line.startswith("end s0 ") else line for line in lines_of(round_)]
 
 
+def start_after_done(round_: Round) -> list[str]:
+    return [*lines_of(round_), "start l0 run_x 1"]
+
+
+def other_attempt(round_: Round) -> list[str]:
+    return [
+        line[:-1] + "6" if line.startswith("end l0 ") and line.endswith(" 5") else line
+        for line in lines_of(round_)
+    ]
+
+
 LEDGERS: dict[str, tuple[Callable[[Round], list[str]], str]] = {
     "again": (start_again, "paid for twice: t0"),
     "the same": (start_same_run, "started twice"),
@@ -165,6 +180,9 @@ LEDGERS: dict[str, tuple[Callable[[Round], list[str]], str]] = {
     "lost": (lose_a_post, "acknowledged and lost"),
     "changed": (change_a_post, "acknowledged and changed"),
     "code": (other_code, "recorded 5, was 6"),
+    "done": (start_after_done, "was started though l0 was done"),
+    "attempt": (start_after_done, "an attempt of l0 was lost"),
+    "loop's code": (other_attempt, "recorded 5, was 6"),
 }
 
 
@@ -208,6 +226,30 @@ def test_what_is_wrong_in_the_root_is_found(played: Round) -> None:
     output.write_bytes(before + b"more\n")
     assert [p for p in checks.examine(played) if "is not what the agent printed" in p]
     output.write_bytes(before)
+
+
+def test_what_is_wrong_with_a_loop_is_found(played: Round) -> None:
+    task = played.task_of(played.scene.loops[0])
+    _, attempts = loop_record.read(task)
+    last = Path(task.runs_dir, str(attempts[-1]["run"]), runs.RECORD)
+    first = str(attempts[0]["run"])
+    for path, old, new, text in (
+        (last, f'previous_run_id: "{first}"', 'previous_run_id: "other"', f"follows {first}"),
+        (Path(task.file(tasks.LOOP)), '"exit_code": 5', '"exit_code": 7', "noted with exit code 7"),
+        (
+            Path(task.file(tasks.LOOP)),
+            'state: "done"',
+            'state: "failed"',
+            "the loop of l0 is failed",
+        ),
+        (Path(task.project_bus), propagation.KIND, "other", "0 completions of l0"),
+    ):
+        before = path.read_bytes()
+        assert old.encode() in before, before
+        path.write_bytes(before.replace(old.encode(), new.encode()))
+        found = checks.examine(played)
+        path.write_bytes(before)
+        assert [problem for problem in found if text in problem], found
 
 
 def test_a_reader_that_missed_a_message_is_found(played: Round) -> None:

@@ -9,8 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from lib import bus, files, ids, integrity, integrity_base, procs, runs, state, yamlio
+from lib import (
+    bus,
+    files,
+    ids,
+    integrity,
+    integrity_base,
+    loop_record,
+    procs,
+    propagation,
+    runs,
+    state,
+    tasks,
+    yamlio,
+)
 from lib.integrity_base import NOTE, REPAIR, VIOLATION, Finding
+from lib.loop_record import LoopRecord
 from lib.state import PlanState, TaskState
 
 SAMPLE = Path(__file__).parent.parent / "data" / "storage" / "go-storage-sample.tar.gz"
@@ -268,6 +282,107 @@ def test_a_living_agent_without_supervisor_needs_its_mark(storage: Storage) -> N
     [line] = storage.lines(VIOLATION)
 
     assert f"attempt {RUN_A} is settled, and its run is still alive" in line
+
+
+# -- loops
+
+TRY_A, TRY_B = "20260101-1200000000-1-1", "20260101-1200000000-1-2"
+
+
+def add_loop(storage: Storage) -> LoopRecord:
+    """A task `t` that is done, after two attempts."""
+    record = LoopRecord(tasks.locate(str(storage.runs), "p", "t"))
+    folder = Path(record.task.runs_dir)
+    folder.mkdir(parents=True)
+    for name, before in ((TRY_A, None), (TRY_B, TRY_A)):
+        path = storage.add_run(name, task_id="t", previous_run_id=before)
+        path.rename(folder / name)
+        attempt = {"run": name, "token": TOKEN, "result": "done", "exit_code": 0}
+        record.attempts.append(attempt)
+    record.fields["state"] = loop_record.DONE
+    record.save()
+    return record
+
+
+def tell_completion(record: LoopRecord) -> None:
+    meta = {"kind": propagation.KIND, "source_task_id": "t", "source_done_mtime": NOON}
+    bus.append(record.task.project_bus, type_="FACT", body="done", meta=meta)
+
+
+def test_a_sound_loop_is_clean(storage: Storage) -> None:
+    tell_completion(add_loop(storage))
+
+    assert storage.lines() == []
+
+
+@pytest.mark.parametrize(
+    ("attempt", "text"),
+    [
+        ({"exit_code": 5}, f"attempt {TRY_A} is noted with exit code 5, its run with 0"),
+        ({"token": "other"}, f"attempt {TRY_A} and its run have different tokens"),
+        ({"result": "failed"}, f"attempt {TRY_A} is noted as failed, its run as completed"),
+        ({"run": "gone"}, "attempt gone has no run folder"),
+        ({"run": TRY_B}, f"attempt {TRY_B} is noted twice"),
+    ],
+)
+def test_an_attempt_of_a_loop_that_its_run_contradicts_is_found(
+    storage: Storage, attempt: dict[str, object], text: str
+) -> None:
+    record = add_loop(storage)
+    record.attempts[0].update(attempt)
+    record.save()
+
+    assert text in str(storage.lines(VIOLATION))
+
+
+def test_attempts_that_follow_the_same_one_are_found(storage: Storage) -> None:
+    record = add_loop(storage)
+    path = Path(record.task.runs_dir)
+    storage.write_record(path / TRY_A, previous_run_id="x")
+    storage.write_record(path / TRY_B, previous_run_id="x")
+
+    [line] = storage.lines(VIOLATION)
+
+    assert f"attempts {TRY_A} and {TRY_B} both follow x" in line
+
+
+def test_a_completion_that_was_told_twice_is_found(storage: Storage) -> None:
+    record = add_loop(storage)
+    tell_completion(record)
+    tell_completion(record)
+
+    [line] = storage.lines(VIOLATION)
+
+    assert line.startswith("runs/p/PROJECT-MESSAGE-BUS.md: task t: ")
+
+
+def test_a_loop_that_nobody_goes_on_with_is_a_note(storage: Storage) -> None:
+    record = add_loop(storage)
+    record.fields["state"] = loop_record.RUNNING
+    record.attempts[1]["result"] = "running"
+    record.save()
+
+    assert len(storage.lines(NOTE)) == len(storage.lines()) == 2
+
+
+def test_the_damaged_record_of_a_loop_is_found(storage: Storage) -> None:
+    record = add_loop(storage)
+    Path(record.task.file(tasks.LOOP)).write_text("attempts: none\n")
+
+    [line] = storage.lines(VIOLATION)
+
+    assert "its attempts are no list" in line
+
+
+def test_marks_of_task_folders_are_looked_at(storage: Storage) -> None:
+    record = add_loop(storage)
+    folder = Path(record.task.runs_dir, runs.ACTIVE)
+    folder.mkdir()
+    (folder / "20260101-1200000000-1-3").touch()
+
+    [line] = storage.lines(REPAIR)
+
+    assert "the mark of a run whose folder is gone" in line
 
 
 # -- the bus

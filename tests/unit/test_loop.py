@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 import pytest
 
-from lib import ids, loop_record, runs, tasks
+from lib import files, ids, loop_record, runs, tasks
 from lib.config import Config
 from lib.errors import UserError
 from lib.loop import Ended, Loop, go_on_with_session
@@ -127,3 +128,37 @@ def test_only_the_same_agent_goes_on_with_a_session(tmp_path: Path) -> None:
     assert not go_on_with_session(request, runs.Run(str(tmp_path), {"agent": "claude"}))
     shell = runs.Run(str(tmp_path), {"agent": "shell", "session_id": "abc"})
     assert not go_on_with_session(Request(agent="shell"), shell)
+
+
+def test_a_lock_whose_folder_is_moved_away_meanwhile_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = make(tmp_path).record
+    folder, moved = Path(record.task.path), tmp_path / "moved"
+    lock = files.lock
+
+    def lock_late(fd: int, seconds: float, what: str) -> None:
+        if not moved.exists():
+            folder.rename(moved)
+        lock(fd, seconds, what)
+
+    monkeypatch.setattr(files, "lock", lock_late)
+    record.lock()
+    try:
+        assert loop_record.is_held(record.task)
+        assert (moved / loop_record.LOCK).exists()
+    finally:
+        record.close()
+
+
+def test_an_attempt_does_not_follow_a_run_that_was_never_started(tmp_path: Path) -> None:
+    loop = make(tmp_path)
+    run, lock = runs.allocate(loop.task.runs_dir, in_task_folder=True)
+    run.record = {"status": "failed", "exit_code": -1, "error_summary": runs.NEVER_STARTED}
+    runs.write_record(run)
+    os.close(lock)
+    assert loop._previous() is None
+
+    run.record["error_summary"] = "exit 5"
+    runs.write_record(run)
+    assert loop._previous() is not None
