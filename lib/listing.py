@@ -15,7 +15,7 @@ from lib.errors import UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 START_DELAY_NS = 60 * ids.NANOSECONDS  # at most so long after its folder was made a run starts
 STATUSES = (runs.RUNNING, runs.COMPLETED, runs.FAILED, runs.UNKNOWN)
@@ -266,10 +266,10 @@ def cost(run: runs.Run) -> str:
     return usage.Usage([run.record]).cost()
 
 
-def know_tokens(rows: Sequence[Row]) -> None:
+def know_tokens(found: Iterable[runs.Run]) -> None:
     """Have the tokens of the configurations redacted with which these runs were started."""
     config.know_tokens()
-    for path in dict.fromkeys(row.run.text("config") for row in rows):
+    for path in dict.fromkeys(run.text("config") for run in found):
         if path:
             config.know_tokens(path)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib import config, listing, redact
+from lib import listing, redact
 from lib.index import Index, TaskEntry
 
 TYPE_CHECKING = False
@@ -35,9 +35,7 @@ def select(
     ]
     found.sort(key=lambda entry: (-entry.last_ns, entry.key))
     shown = found[:limit] if limit else found
-    config.know_tokens()
-    for path in {item.run.text("config") for entry in shown for item in entry.runs} - {""}:
-        config.know_tokens(path)
+    listing.know_tokens(item.run for entry in shown for item in entry.runs)
     return shown, len(found) - len(shown)
 
 

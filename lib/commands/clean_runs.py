@@ -81,11 +81,12 @@ def clean_runs(values: Values) -> int:
     wish = _wish(values)
     folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
     acts = values.flag("yes")
-    config.know_tokens()  # a run that is repaired is rendered anew, and redacted here
     if acts:
+        config.know_tokens()  # a run that is repaired is rendered anew, and redacted here
         supervisor.repair_all(folder)
     index = Index(folder)
     index.refresh()
+    listing.know_tokens(entry.run for entry in index.runs.values())
     choice = cleaning.choose(index, wish)
     for path, reason in choice.kept:
         if reason not in cleaning.COUNTED:

@@ -96,7 +96,7 @@ def list_runs(values: Values) -> int:
     if values.flag("tasks"):
         return _list_tasks(values, folder, wanted, limit)
     rows, more = listing.select(folder, wanted, limit)
-    listing.know_tokens(rows)
+    listing.know_tokens(row.run for row in rows)
     if values.flag("json"):
         for row in rows:
             sys.stdout.write(listing.to_json(listing.as_dict(row)))

@@ -82,7 +82,7 @@ def show_run(values: Values) -> int:
     wanted = values.text("run")
     record = listing.newest(folder) if wanted is None else listing.find(folder, wanted)
     row = listing.Row(record)
-    listing.know_tokens([row])
+    listing.know_tokens([row.run])
     if follows:
         return _follow(record, name or runs.TRANSCRIPT, count)
     if as_json:

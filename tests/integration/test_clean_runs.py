@@ -448,3 +448,19 @@ def test_concurrent_writers_lose_no_message_to_rotations(store: StoredRoot, link
     assert sorted(bodies) == sorted(
         f"{writer}-{n}" for writer, count in enumerate(counts) for n in range(count)
     )
+
+
+@pytest.mark.parametrize("options", [[], ["--yes"]])
+def test_a_token_of_the_configuration_of_a_run_is_not_shown(
+    store: StoredRoot, options: list[str]
+) -> None:
+    config = store.path / "config.yaml"
+    config.write_text("agents:\n  claude:\n    token: quite-ordinary-words-only\n")
+    store.run(task_id="quite-ordinary-words-only", config=str(config))
+    store.run(name="run_20260101-120000-1-quite-ordinary-words-only")
+
+    done = clean(store, *options)
+
+    assert done.returncode == 0
+    assert "[REDACTED]" in done.stdout
+    assert "ordinary" not in done.stdout + done.stderr

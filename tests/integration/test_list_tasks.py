@@ -64,3 +64,16 @@ def test_they_can_be_chosen_counted_and_read_by_machines(store: StoredRoot) -> N
 def test_wrong_usage_is_told(store: StoredRoot, options: list[str]) -> None:
     done = listed(store, *options)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.parametrize("option", ["--json", "--all"])
+def test_a_token_of_the_configuration_of_a_run_is_not_shown(store: StoredRoot, option: str) -> None:
+    config = store.path / "config.yaml"
+    config.write_text("agents:\n  claude:\n    token: quite-ordinary-words-only\n")
+    store.run(store.task("quite-ordinary-words-only"), config=str(config))
+
+    done = listed(store, option)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[REDACTED]" in done.stdout
+    assert "ordinary" not in done.stdout
