@@ -256,16 +256,27 @@ def test_a_loop_that_does_not_obey_is_killed_with_all_it_runs(root: PlanRoot) ->
     check(root)
 
 
-def test_a_loop_that_hangs_leaves_no_agent_when_it_is_stopped(root: PlanRoot) -> None:
-    root.plan(looped("touch begun; exec sleep 600"))
-    plan = root.start(env={"CONDUCTOR_STOP_GRACE": "1"})
+def test_an_agent_that_lost_its_loop_is_stopped_with_the_run_that_took_it_over(
+    root: PlanRoot,
+) -> None:
+    root.plan(looped("touch begun; exec sleep 600", retries=1))
+    plan = root.start()
     begun(root)
-    os.kill(run_task_pid(root), signal.SIGSTOP)
-    os.kill(plan.pid, signal.SIGINT)
-    wait_until(lambda: "interrupted" in (root.path / "printed").read_text(), what="the first")
-    os.kill(plan.pid, signal.SIGINT)
-    assert plan.wait(60) != 0
-    check(root)
+    first = run_task_pid(root)
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: run_task_pid(root) != first, what="another loop")
+    [outer] = [run for run in runs.listing(str(root.runs)) if run.text("status") == "running"
+               and run.text("agent") == "loop"]  # fmt: skip
+    supervisor = outer.number("supervisor_pid")
+
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(supervisor, signal.SIGTERM)
+    os.kill(run_task_pid(root), signal.SIGKILL)
+    os.kill(supervisor, signal.SIGCONT)
+
+    assert plan.wait(60) == 1
+    assert [record["status"] for record in inner(root)] == ["failed"]
+    root.assert_nothing_left()
 
 
 def test_an_interrupted_plan_goes_on_where_the_loop_stood(root: PlanRoot) -> None:
