@@ -111,7 +111,8 @@ def _examine_chain(loop: LoopSeen) -> Iterator[Finding]:
             yield Finding(VIOLATION, loop.path, f"attempt {name} is noted twice", _LOOK)
         run = runs.read(os.path.join(loop.task.runs_dir, name))
         before = run.text("previous_run_id")
-        if before and followed.setdefault(before, name) != name:
+        never_began = run.text("error_summary") == runs.NEVER_STARTED
+        if before and not never_began and followed.setdefault(before, name) != name:
             what = f"attempts {followed[before]} and {name} both follow {before}"
             yield Finding(VIOLATION, loop.path, what, _LOOK)
 

@@ -387,7 +387,7 @@ class Loop:
     def _previous(self) -> runs.Run | None:
         """The last attempt that has a record; in a folder without any of ours the newest run.
 
-        One that was never started is no attempt.
+        None follows one that was never started: no agent has seen the task in it.
         """
         names = [str(attempt.get("run")) for attempt in self.record.attempts]
         if not names:
@@ -395,8 +395,8 @@ class Loop:
         for name in reversed(names):
             run = runs.read(os.path.join(self.task.runs_dir, name))
             never_began = run.text("error_summary") == runs.NEVER_STARTED
-            is_one = self.record.attempts or not (run.text("parent_run_id") or never_began)
-            if run.record and is_one:
+            is_attempt = self.record.attempts or not run.text("parent_run_id")
+            if run.record and is_attempt and not never_began:
                 return run
         return None
 

@@ -231,13 +231,15 @@ def _loop(round_: Round, loop: LoopScene, ledger: Ledger) -> list[str]:
 
 
 def _chain(round_: Round, task: tasks.Task, names: list[str]) -> list[str]:
-    """Each attempt names the one before as its previous run."""
+    """Each attempt names the one before that was started as its previous run."""
     by_id = {run.run_id: run for run in round_.all_runs()}
     found, before = [], ""
     for name in names:
         run = by_id.get(name)
         if run is None or not run.record:
             found.append(f"attempt {name} of {task.task} has no record")
+        elif run.text("error_summary") == runs.NEVER_STARTED:
+            continue
         elif run.text("previous_run_id") != before:
             text = run.text("previous_run_id") or "none"
             found.append(f"attempt {name} follows {before or 'none'}, and its record says {text}")

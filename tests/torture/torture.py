@@ -4,8 +4,9 @@
     make torture [SEED=N] [ROUNDS=N | ROUND=N] [SECONDS=N] [JOBS=N]
     python3 tests/torture/torture.py [--seed N] [--rounds N | --round N] [--seconds N] [--jobs N]
 
-Each round plays a scene in a temporary root of its own: a small plan that is
-started again after every kill, a few single runs, a busy bus, or all of them.
+Each round plays a scene in a temporary root of its own: a small plan or tasks
+in loops that are started again after every kill, a few single runs, a busy
+bus, or all of them.
 Processes are killed or stopped at fault points of the core, and at moments
 that are counted in changes of the storage.  Then everything is started once
 more in peace, and checked: by the code of bin/check-storage, and by a ledger

@@ -346,6 +346,19 @@ def test_attempts_that_follow_the_same_one_are_found(storage: Storage) -> None:
     assert f"attempts {TRY_A} and {TRY_B} both follow x" in line
 
 
+def test_one_that_was_never_started_may_be_followed_by_another(storage: Storage) -> None:
+    record = add_loop(storage)
+    path = Path(record.task.runs_dir)
+    failed = {"status": "failed", "exit_code": -1, "error_summary": runs.NEVER_STARTED}
+    storage.write_record(path / TRY_A, previous_run_id="x", **failed)
+    storage.write_record(path / TRY_B, previous_run_id="x")
+    (path / TRY_A / runs.CWD).write_text("EXIT_CODE=-1\n")
+    record.attempts[0].update(result="failed", exit_code=-1)
+    record.save()
+
+    assert storage.lines() == []
+
+
 def test_a_completion_that_was_told_twice_is_found(storage: Storage) -> None:
     record = add_loop(storage)
     tell_completion(record)

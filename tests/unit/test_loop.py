@@ -158,6 +158,8 @@ def test_an_attempt_does_not_follow_a_run_that_was_never_started(tmp_path: Path)
     runs.write_record(run)
     os.close(lock)
     assert loop._previous() is None
+    loop.record.attempts.append({"run": run.run_id})
+    assert loop._previous() is None
 
     run.record["error_summary"] = "exit 5"
     runs.write_record(run)
