@@ -182,7 +182,9 @@ class Observer:
         is_number = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < 1e9
         is_estimate = entry.run.record.get("cost_estimated") is True
         self._costs[path] = (float(cost) if is_number else 0.0, is_estimate)  # type: ignore[arg-type]
-        if entry.state.status in (runs.FAILED, runs.UNKNOWN) and not entry.is_live:
+        is_stopped = entry.run.record.get("stopped") is True  # by a person, who knows of it
+        is_bad = entry.state.status in (runs.FAILED, runs.UNKNOWN) and not is_stopped
+        if is_bad and not entry.is_live:
             self._suspects[path] = entry
         else:
             self._suspects.pop(path, None)

@@ -359,6 +359,11 @@ def test_an_old_failure_is_none(fleet: Fleet) -> None:
     assert fleet.kinds() == []
 
 
+def test_a_run_that_a_person_stopped_is_none(fleet: Fleet) -> None:
+    fleet.run("a", status=runs.FAILED, stopped=True, error_summary="stopped by SIGTERM")
+    assert fleet.kinds() == []
+
+
 def test_a_silent_agent_is_a_problem(fleet: Fleet) -> None:
     run = fleet.run("a", live=True, age=2000, silent_since=ids.rfc3339(time.time_ns() - 10**12))
     long_ago = time.time() - 1500
