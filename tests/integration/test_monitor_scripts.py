@@ -208,8 +208,10 @@ def test_follow_prints_the_new_lines_of_all_runs_each_behind_its_own(place: Plac
 
 
 def test_follow_makes_what_agents_say_harmless(place: Place) -> None:
-    place.runs_dir.mkdir()
+    gate = place.gate("first")
+    first = place.start("shell", ".", place.script(f"read -r _ <{gate.path}", "1.md"))
     following = Following(place)
+    following.wait_for(f"{first.run_id}: -- ")  # it is at work: of what runs then, all is new
     long = "x" * 100_000
     (place.cwd / "long").write_text(long)
     place.run(
@@ -217,8 +219,10 @@ def test_follow_makes_what_agents_say_harmless(place: Place) -> None:
         place.script(f"printf '\\033[2J\\007\\377\\n{SECRET}\\r\\n\\342\\200\\256rtl\\n'; cat long"),
         "--task", "odd",
     )  # fmt: skip
-    following.wait_for(": -- completed\n")
+    following.wait_for("-odd: -- completed\n")
     following.close()
+    gate.open()
+    first.end()
 
     text = following.text
     assert SECRET not in text

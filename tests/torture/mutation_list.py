@@ -619,8 +619,8 @@ MUTATIONS = (
     Mutation(
         "the noted supervisor of a child run",
         "lib/supervisor.py",
-        "if process is not None and process.start == start and process.pgid != group:",
-        "if process is not None and process.pgid != group:",
+        "if process is None or process.start != start or process.pgid == group:",
+        "if process is None or process.pgid == group:",
         "a stranger with the pid is told to end",
         (f"{SAFETY}a_child_run_is_stopped_only_through_the_supervisor_that_was_noted",),
     ),
