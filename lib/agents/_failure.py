@@ -195,6 +195,14 @@ class Program:
         self.signs = (*signs, *COMMON)
 
 
+def as_told(ended: base.Ended) -> base.Failure | None:
+    """The failure by the class and the words of the stream itself; None where it has no class."""
+    kind, error = ended.outcome.fault_class, ended.outcome.error
+    if kind not in base.ERROR_CLASSES or not error:
+        return None
+    return base.Failure(kind, error, _reset.sensible(ended.outcome.fault_reset or 0.0, time.time()))
+
+
 def of_program(
     ended: base.Ended, program: Program, lines: Iterable[str], status: int | None = None
 ) -> base.Failure:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
 from lib import redact
 from lib.agents import _render, base
@@ -188,11 +187,9 @@ class StreamReader(base.JsonLinesReader):
 
 def failure(ended: base.Ended, key_variable: str) -> base.Failure:
     """Of which class a failure is: the process that asked knows it, and its sentence has the cure."""
-    from lib.agents import _failure, _reset
+    from lib.agents import _failure
 
-    kind = ended.outcome.fault_class
-    if kind in base.ERROR_CLASSES and ended.outcome.error:
-        reset = _reset.sensible(ended.outcome.fault_reset or 0.0, time.time())
-        return base.Failure(kind, ended.outcome.error, reset)
     login = f"set {key_variable}, or token_file: of the agent in config.yaml"
-    return _failure.of_program(ended, _failure.Program(login=login), _failure.plain_lines(ended))
+    return _failure.as_told(ended) or _failure.of_program(
+        ended, _failure.Program(login=login), _failure.plain_lines(ended)
+    )

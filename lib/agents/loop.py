@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
 from lib import ids, paths, redact
 from lib.agents import base
@@ -138,13 +137,8 @@ def reader(options: Mapping[str, object] | None = None) -> base.Reader:
 
 def failure(ended: base.Ended) -> base.Failure:
     """Of which class a failure is: the loop knows it of its last attempt."""
-    from lib.agents import _failure, _reset
+    from lib.agents import _failure
 
-    outcome = ended.outcome
-    if outcome.stopped and outcome.error:
-        return base.Failure("failed", outcome.error)
-    kind = outcome.fault_class
-    if kind in base.ERROR_CLASSES and outcome.error:
-        reset = _reset.sensible(outcome.fault_reset or 0.0, time.time())
-        return base.Failure(kind, outcome.error, reset)
-    return _failure.of_plain(ended)
+    if ended.outcome.stopped and ended.outcome.error:
+        return base.Failure("failed", ended.outcome.error)
+    return _failure.as_told(ended) or _failure.of_plain(ended)
