@@ -130,6 +130,11 @@ def is_config_token(name: str) -> bool:
 NOTHING_USED = dict.fromkeys(("input_tokens", "cached_tokens", "output_tokens", "cost_usd"), 0)
 
 
+def used_before(options: Mapping[str, object]) -> object:
+    """What the session of a reader with these options had used before; None where nobody knows."""
+    return options.get("totals_before") if options.get("resume") is True else NOTHING_USED
+
+
 def argument(what: str, value: str) -> str:
     """The value, if a command line can hold it where `what` is expected; else UserError."""
     if value.startswith("-"):

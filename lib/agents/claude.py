@@ -129,8 +129,7 @@ def reader(options: Mapping[str, object] | None = None) -> base.Reader:
     options = options or {}
     if base.wants_text(options):
         return base.AnswerReader()
-    is_resumed = options.get("resume") is True
-    return StreamReader(options.get("totals_before") if is_resumed else base.NOTHING_USED)
+    return StreamReader(base.used_before(options))
 
 
 class StreamReader(base.JsonLinesReader):

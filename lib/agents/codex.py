@@ -181,8 +181,7 @@ def reader(options: Mapping[str, object] | None = None) -> base.Reader:
     options = options or {}
     if base.wants_text(options):
         return base.AnswerReader()
-    before = options.get("totals_before") if options.get("resume") is True else base.NOTHING_USED
-    return StreamReader(before)
+    return StreamReader(base.used_before(options))
 
 
 # What its usage is called, here and there.

@@ -156,8 +156,7 @@ def reader(options: Mapping[str, object] | None = None) -> base.Reader:
     if kind == "claude":
         from lib.agents import _qwen
 
-        is_resumed = options.get("resume") is True
-        return _qwen.StreamReader(options.get("totals_before") if is_resumed else base.NOTHING_USED)
+        return _qwen.StreamReader(base.used_before(options))
     if kind in ("codex", "gemini"):
         own = {key: options[key] for key in ("resume", "totals_before") if key in options}
         told: base.Reader = agents.load(str(kind)).reader(own)
