@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from lib.agents import base, claude
 
+# What its usage is called, here and there.
+_FIGURES = {
+    "input_tokens": "input_tokens",
+    "cached_tokens": "cache_read_input_tokens",
+    "output_tokens": "output_tokens",
+}
+
 # All that it says where the service refused it, in an event that is one of success.
 _API_ERROR = "[API Error:"
 
@@ -23,16 +30,7 @@ class StreamReader(claude.StreamReader):
         usage = base.as_dict(event.get("usage"))
         if base.as_count(usage.get("total_tokens")) is None:
             return
-        names = {
-            "input_tokens": "input_tokens",
-            "cached_tokens": "cache_read_input_tokens",
-            "output_tokens": "output_tokens",
-        }
-        totals = {name: base.as_count(usage.get(key)) for name, key in names.items()}
-        for name, total in totals.items():
-            used = base.since(total, self._before, name)
-            setattr(self.outcome, name, None if used is None else int(used))
-        told = {name: total for name, total in totals.items() if total is not None}
+        told = self.outcome.take_session_usage(usage, _FIGURES, self._before)
         self.outcome.session_totals = {**(self.outcome.session_totals or {}), **told} or None
 
 

@@ -236,6 +236,19 @@ class Outcome:
         self.open_tools = 0  # begun and not yet answered
         self.note: str | None = None  # the last transient trouble
 
+    def take_session_usage(
+        self, usage: Mapping[str, object], keys: Mapping[str, str], before: object
+    ) -> dict[str, object]:
+        """Take the tokens of this run from a `usage` of its session; return the totals it tells.
+
+        `keys` has the name in `usage` for each name of ours, `before` is that of `since`.
+        """
+        totals = {name: as_count(usage.get(key)) for name, key in keys.items()}
+        for name, total in totals.items():
+            used = since(total, before, name)
+            setattr(self, name, None if used is None else int(used))
+        return {name: total for name, total in totals.items() if total is not None}
+
 
 ERROR_CLASSES = (
     "not-installed",

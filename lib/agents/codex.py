@@ -245,19 +245,10 @@ class StreamReader(base.JsonLinesReader):
         self._turns += 1
         outcome = self.outcome
         outcome.turns = self._turns
-        self._take_usage(usage)
+        totals = outcome.take_session_usage(usage, _FIGURES, self._before)
+        outcome.session_totals = totals or None
         self.settle(self._answer)
         return self.summary()
-
-    def _take_usage(self, usage: dict[str, object]) -> None:
-        totals: dict[str, object] = {}
-        for name, key in _FIGURES.items():
-            total = base.as_count(usage.get(key))
-            used = base.since(total, self._before, name)
-            setattr(self.outcome, name, None if used is None else int(used))
-            if total is not None:
-                totals[name] = total
-        self.outcome.session_totals = totals or None
 
     def _on_item(self, item: dict[str, object], is_done: bool) -> str:
         kind = item.get("type")
