@@ -190,7 +190,8 @@ class Program:
     ) -> None:
         self.install = install
         self.login = login
-        self.options = options  # those that the backend gives it
+        # Those that the backend gives it; with a stream mode, these two are among them.
+        self.options = (*options, "--model", "--resume") if options else ()
         self.source = source  # where the user gives it more
         self.signs = (*signs, *COMMON)
 

@@ -338,7 +338,5 @@ def failure(ended: base.Ended) -> base.Failure:
         ),
         ("not-installed", "native binary", "", REPAIR),
     )
-    program = _failure.Program(
-        install=INSTALL, login=LOGIN, options=(*STREAM_OPTIONS, "--model", "--resume"), signs=signs
-    )
+    program = _failure.Program(install=INSTALL, login=LOGIN, options=STREAM_OPTIONS, signs=signs)
     return _failure.of_program(ended, program, _failure.plain_lines(ended))

@@ -331,7 +331,5 @@ def failure(ended: base.Ended) -> base.Failure:
     if is_cut or any(line.startswith("OpenAI Codex v") for line in lines):
         own = ("ERROR", "Error", "error:", "thread '")
         lines = [line for line in lines if line.startswith(own)]
-    program = _failure.Program(
-        install=INSTALL, login=LOGIN, options=(*STREAM_OPTIONS, "--model", "--resume"), signs=signs
-    )
+    program = _failure.Program(install=INSTALL, login=LOGIN, options=STREAM_OPTIONS, signs=signs)
     return _failure.of_program(ended, program, lines)

@@ -309,9 +309,7 @@ def failure(ended: base.Ended) -> base.Failure:
             "start it again",
         ),
     )
-    program = _failure.Program(
-        install=INSTALL, login=LOGIN, options=(*STREAM_OPTIONS, "--model", "--resume"), signs=signs
-    )
+    program = _failure.Program(install=INSTALL, login=LOGIN, options=STREAM_OPTIONS, signs=signs)
     status = next((n for n in _STATUSES if n % 256 == ended.code), None)
     lines = [line for line in _failure.plain_lines(ended) if not line.startswith(_NOISE)]
     if ended.code == 41:  # Source: FatalAuthenticationError of gemini-cli
