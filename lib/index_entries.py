@@ -58,7 +58,7 @@ class RunEntry:
         self.started_ns = row.started
         self._judge()
         self.project, self.task = listing.place(self.run)
-        self.agent = listing.agent_name(self.run)
+        self.agent = self.run.agent
 
     def _judge(self) -> None:
         self.state = listing.state_of(self.run, self.is_done)

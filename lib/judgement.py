@@ -54,7 +54,7 @@ def failure_of(run: runs.Run, code: int, outcome: Outcome) -> base.Failure:
         stdout=_tail(run, runs.STDOUT),
         stderr=_tail(run, runs.STDERR),
         options=options,
-        agent=redact.one_line(run.text("agent_name") or run.text("agent"), 60),
+        agent=redact.one_line(run.agent, 60),
         at=_last_written(run),
     )
     try:

@@ -227,10 +227,6 @@ def place(run: runs.Run) -> tuple[str, str]:
     return project, task
 
 
-def agent_name(run: runs.Run) -> str:
-    return run.text("agent_name") or run.text("agent")
-
-
 def status_mark(state: runs.State) -> str:
     """The status; `running*` where the agent lives on without its supervisor."""
     return state.status + ("*" if state.holder == "agent" else "")

@@ -81,10 +81,9 @@ def announce_end(run: runs.Run) -> None:
         code = run.text("exit_code")
         post(run, "RUN_STOP", "\n".join([f"run stopped with code {code}", *where]))
         return
-    agent = run.text("agent_name") or run.text("agent")
     first = (
-        f"{failure_word(run)} task={run.text('task_id')} agent={agent} exit={run.text('exit_code')} "
-        f"run={run.run_id}: {run.text('error_summary')}"
+        f"{failure_word(run)} task={run.text('task_id')} agent={run.agent} "
+        f"exit={run.text('exit_code')} run={run.run_id}: {run.text('error_summary')}"
     )
     lines = stderr_tail(run)
     tail = ["", f"## stderr (last {STDERR_LINES} lines)", *[f"    {line}" for line in lines]]

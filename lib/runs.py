@@ -59,6 +59,11 @@ class Run:
     def run_id(self) -> str:
         return os.path.basename(self.path)
 
+    @property
+    def agent(self) -> str:
+        """The name that its agent has in the configuration; its type, where it has none."""
+        return self.text("agent_name") or self.text("agent")
+
     def file(self, name: str) -> str:
         """The path of one of the run's files; from the folder, never from the record."""
         return f"{self.path}/{name}"

@@ -60,7 +60,7 @@ def check(
     run: runs.Run, name: str, type_name: str, options: Mapping[str, object], cwd: str
 ) -> None:
     """UserError when that agent cannot go on with the session of `run` in `cwd`."""
-    before = redact.one_line(listing.agent_name(run))
+    before = redact.one_line(run.agent)
     backend = agents.load(type_name)
     # Of one type, but of different programs, are agents whose command is configured.
     is_another = hasattr(backend, "executable") and name != before

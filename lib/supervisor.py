@@ -438,8 +438,7 @@ class Supervisor:
             return
         record["silent_since"] = ids.rfc3339(time.time_ns() - int(seconds * 1e9))
         self._save()
-        agent = record.get("agent_name") or record.get("agent")
-        what = f"task={record.get('task_id')} agent={agent} run={self.run.run_id}"
+        what = f"task={record.get('task_id')} agent={self.run.agent} run={self.run.run_id}"
         then = f"stopped after {_duration(limit)}" if limit else "no limit is set; stop-run ends it"
         spell = _duration(int(seconds) if seconds >= 10 else round(seconds, 1))
         notices.post(self.run, "WARNING", f"{what}: silent for {spell}; {then}")

@@ -64,7 +64,7 @@ def settled(options: Mapping[str, object], run: runs.Run) -> dict[str, object]:
     Notes in the run's record what a process that adopts it needs.
     """
     record = run.record
-    recording = find_recording(options, run.text("task_id"), _agent_name(run))
+    recording = find_recording(options, run.text("task_id"), run.agent)
     found = {key: value for key, value in options.items() if key != "fault"}
     found["recording"] = recording.path
     found["output"] = _kind(options, recording)
@@ -214,7 +214,7 @@ class Recordings:
         for path in paths:
             run = self._look(path)
             recorded = run.text("task_id")
-            is_task, is_agent = _task(recorded) == _task(task), _agent_name(run) == name
+            is_task, is_agent = _task(recorded) == _task(task), run.agent == name
             if not (is_task or is_agent) or run.text(FAULT):
                 continue
             is_real, started = run.text("agent") != "replay", run.time_ns("start_time") or 0
@@ -257,10 +257,6 @@ def _why_unfit(run: runs.Run) -> str:
 def _task(name: str) -> str:
     """The task that a run was for: in a plan's review, each of its agents has a run `task@agent`."""
     return name.partition("@")[0]
-
-
-def _agent_name(run: runs.Run) -> str:
-    return run.text("agent_name") or run.text("agent")
 
 
 def _kind(options: Mapping[str, object], recording: runs.Run) -> str:

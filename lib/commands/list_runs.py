@@ -206,7 +206,7 @@ def _cells(row: listing.Row) -> list[str]:
         record.run_id,
         listing.status_mark(state),
         "-" if code is None else str(code),
-        listing.agent_name(record) or "-",
+        record.agent or "-",
         "/".join(part or "-" for part in listing.place(record)),
         listing.clock(row.started),
         "-" if seconds is None else duration(seconds),

@@ -208,7 +208,7 @@ def _default_agent(
     if recording:
         return "replay"
     if earlier:
-        return earlier.text("agent_name") or earlier.text("agent")
+        return earlier.agent
     return runner.choose_agent(settings)
 
 

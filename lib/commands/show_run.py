@@ -139,7 +139,7 @@ def _facts(folder: str, row: listing.Row) -> list[list[str]]:
         "error class": record.text("error_class"),
         "limit until": listing.clock(reset) if reset else "",
         "exit code": "unknown" if code is None else str(code),
-        "agent": f"{listing.agent_name(record)} {record.text('agent_version')}",
+        "agent": f"{record.agent} {record.text('agent_version')}",
         "model": record.text("model"),
         "project/task": "/".join(part or "-" for part in listing.place(record)),
         "started": listing.clock(row.started),
