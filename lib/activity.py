@@ -43,7 +43,7 @@ class Activity:
     def __init__(self, attempt: Attempt, run: runs.Run) -> None:
         self.run = run
         self.agent = redact.one_line(str(attempt.get("agent") or "agent"))
-        self.has_ended = run.text("status") in (runs.COMPLETED, runs.FAILED)
+        self.has_ended = run.text("status") in runs.ENDED
         self.total_limit = _seconds(run, "timeout") or 0.0
         self.idle_limit = _seconds(run, "idle_timeout") or 0.0
         self.input_tokens = _seconds(run, "input_tokens")

@@ -265,7 +265,7 @@ def carry_out(item: Item, runs_dir: str) -> str:
     run = runs.read(item.path)
     if not os.path.isdir(item.path):
         return "it is gone"
-    if run.text("status") not in (runs.COMPLETED, runs.FAILED) or run.problem:
+    if run.text("status") not in runs.ENDED or run.problem:
         return "its record has changed"
     if runs.is_held(run) or is_marked(item.path):
         return "somebody is at work on it"

@@ -76,7 +76,7 @@ class RunEntry:
     @property
     def is_final(self) -> bool:
         """Whether the record says how it ended: nothing about it changes any more."""
-        return self.run.text("status") in (runs.COMPLETED, runs.FAILED)
+        return self.run.text("status") in runs.ENDED
 
     @property
     def stdout_size(self) -> int:

@@ -14,7 +14,6 @@ _KEYS: dict[str, type] = {
     "pgid": int, "start_time": str, "end_time": str, "exit_code": int, "status": str,
     "agent_version": str,
 }  # fmt: skip
-_ENDED = (runs.COMPLETED, runs.FAILED)
 _LOOK = "look at the folder; bin/show-run shows what there is"
 
 

@@ -37,6 +37,7 @@ CHILDREN = "children.txt"  # a line for each child run: supervisor's pid, its st
 FILES = (PROMPT, STDOUT, STDERR, TRANSCRIPT, OUTPUT, CWD, RECORD)
 
 RUNNING, COMPLETED, FAILED, UNKNOWN = "running", "completed", "failed", "unknown"
+ENDED = (COMPLETED, FAILED)
 NEVER_STARTED = "the agent was never started: its supervisor ended before it could"
 SUPERVISOR_LOST = "supervisor lost: it and the guard were killed, so the exit code is not known"
 RUN_LOCK_SECONDS = 10.0
@@ -473,7 +474,7 @@ def state(run: Run) -> State:
     """What is true of the run now; reads only."""
     recorded = run.text("status")
     code = run.record.get("exit_code")
-    if recorded in (COMPLETED, FAILED):
+    if recorded in ENDED:
         return State(recorded, code if isinstance(code, int) else None, run.text("error_summary"))
     if run.problem:
         return State(UNKNOWN, None, run.problem)
@@ -489,7 +490,7 @@ def state(run: Run) -> State:
         return State(RUNNING, None, "its supervisor is gone", "agent")
     # Between the look at the record and the look at the lock it may have ended.
     again = read(run.path)
-    if again.text("status") in (COMPLETED, FAILED):
+    if again.text("status") in ENDED:
         run.record = again.record
         return state(again)
     return _evidence(run)

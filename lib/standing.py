@@ -89,7 +89,7 @@ def _by_runs(entry: TaskEntry) -> Standing:
     why = newest.reason if newest else ""
     if entry.done:
         return Standing("done", has_ended=True, is_good=True)
-    if entry.status not in (runs.COMPLETED, runs.FAILED):
+    if entry.status not in runs.ENDED:
         waits_for = f"waits for {', '.join(entry.blocked_by)}" if entry.blocked_by else why
         return Standing(entry.status, waits_for)
     is_good = entry.status == runs.COMPLETED

@@ -43,7 +43,6 @@ CHILD_START_SECONDS = 2.0  # in which it does that
 FORK_SECONDS = 0.3  # in which a process that was forked to execute another has done so
 CHUNK_BYTES = 1 << 20
 EXIT_NOT_EXECUTED = 126  # from here on an exit code is the shell's, or a signal
-_ENDED = (runs.COMPLETED, runs.FAILED)
 _STOP_PATIENCE_SECONDS = 15.0  # beyond the grace, for what comes after it
 _REPAIR_SECONDS = 5.0
 _FULL_DISK_SECONDS = 10.0
@@ -809,7 +808,7 @@ def repair(path: str) -> bool:
     of another host or pid namespace is never touched.
     """
     lock_path = os.path.join(path, runs.LOCK)
-    if not os.path.exists(lock_path) and runs.read(path).text("status") in _ENDED:
+    if not os.path.exists(lock_path) and runs.read(path).text("status") in runs.ENDED:
         runs.unmark(runs.Run(path, {}))  # the mark is what goes last, after the lock
         return False
     try:
@@ -824,7 +823,7 @@ def repair(path: str) -> bool:
         run = runs.read(path)
         if run.problem or runs.is_foreign(run):
             return False
-        if run.text("status") in _ENDED:
+        if run.text("status") in runs.ENDED:
             _complete_marks(run)
             return True
         if "version" not in run.record:  # none yet, or only what cwd.txt tells
@@ -917,7 +916,7 @@ def stop(path: str) -> str:
     while True:
         run = runs.read(path)
         state = runs.state(run)
-        if state.status in _ENDED and not state.ended_unrecorded:
+        if state.status in runs.ENDED and not state.ended_unrecorded:
             repair(path)
             return result
         if state.status == runs.UNKNOWN or runs.is_foreign(run):
@@ -982,7 +981,7 @@ def signal_supervisor(path: str, process: procs.Process, number: int) -> bool:
             files.try_lock(folder, shared=True)
         except OSError:
             pass  # no locks on folders here: nobody can let go, either
-        if runs.read(path).text("status") in _ENDED:
+        if runs.read(path).text("status") in runs.ENDED:
             return False
         sent = procs.send(process, number)
         procs.send(process, procs.SIGCONT)  # one that is stopped takes it only then

@@ -160,7 +160,7 @@ class TaskRoot(PlanRoot):
     def assert_settled(self) -> None:
         """All that must hold of a task whose loop has ended and that nothing lives of."""
         for run in self.task_runs():
-            assert run.text("status") in (runs.COMPLETED, runs.FAILED), run.record
+            assert run.text("status") in runs.ENDED, run.record
             assert isinstance(run.record["exit_code"], int)
         self.assert_nothing_left()
         checked = run_script("bin/check-storage", str(self.path), env=self.environment())

@@ -55,7 +55,6 @@ FAULT = "replay_fault"  # in a record: what it does wrong on purpose
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_replay_main.py")
 _MOST = {"speed": 1e6, "fault_runs": 1e6, "fault_at": 1.0, "fault_reset": 1e7, "flood_bytes": 1e12}
-_ENDED = (runs.COMPLETED, runs.FAILED)
 
 
 def settled(options: Mapping[str, object], run: runs.Run) -> dict[str, object]:
@@ -244,7 +243,7 @@ def _why_unfit(run: runs.Run) -> str:
     """Why a run cannot be played; "" for one that can. Looks at the files, and opens no other."""
     if run.problem:
         return run.problem
-    if run.text("status") not in _ENDED:
+    if run.text("status") not in runs.ENDED:
         return "it has not ended" if run.record else f"it has no {runs.RECORD}"
     for name in (runs.STDOUT, runs.STDERR):
         try:

@@ -371,7 +371,7 @@ MUTATIONS = (
     Mutation(
         "a second look at the record",
         "lib/runs.py",
-        '    if again.text("status") in (COMPLETED, FAILED):',
+        '    if again.text("status") in ENDED:',
         "    if False:",
         "a run that ends while somebody looks is shown as lost",
         (f"{SAFETY}a_run_that_ends_between_two_looks_is_not_lost",),
@@ -635,7 +635,7 @@ MUTATIONS = (
     Mutation(
         "a signal for this run, not for the next",
         "lib/supervisor.py",
-        '        if runs.read(path).text("status") in _ENDED:\n            return False\n        sent',
+        '        if runs.read(path).text("status") in runs.ENDED:\n            return False\n        sent',
         '        sent',
         "who stops a run that has just ended stops another one of the same supervisor",
         (f"{SPAWNER}no_signal_for_a_run_that_has_ended_reaches_its_supervisor",),

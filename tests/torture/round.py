@@ -445,11 +445,10 @@ class Round:
 
     def _unended(self, pid: int) -> set[str]:
         """The runs that have not ended, of one supervisor or, for an orchestrator, all."""
-        ended = (runs.COMPLETED, runs.FAILED)
         return {
             run.run_id
             for run in self.all_runs()
-            if run.text("status") not in ended
+            if run.text("status") not in runs.ENDED
             and (
                 pid in self._interrupted
                 or run.number("supervisor_pid") == pid
