@@ -117,16 +117,12 @@ class Watch:
     def _press(self) -> None:
         """Ask its supervisor to stop, if that has not had it; kill one that does not obey."""
         if not self._told:  # one that had not recorded itself yet has missed the first signal
-            self._told = self._signal(procs.SIGTERM)
+            self._told = supervisor.signal_named(self.path, procs.SIGTERM)
         if time.monotonic() > self._kill_at:
             self._kill_at = self._limit()
-            if self._signal(procs.SIGKILL):
+            if supervisor.signal_named(self.path, procs.SIGKILL):
                 self._tell(f"{self.run_id}: its supervisor did not stop it in time, and was killed")
             self._told = False
 
     def _limit(self) -> float:
         return time.monotonic() + supervisor.stop_grace() + STOP_PATIENCE_SECONDS
-
-    def _signal(self, number: int) -> bool:
-        process = supervisor.supervisor_of(self.path)
-        return process is not None and supervisor.signal_supervisor(self.path, process, number)

@@ -590,7 +590,7 @@ class Scheduler(Course):
                 self._free(unit)
                 self._set_idle(unit.task.id, "stopped while it was verified")
             elif not unit.told:
-                unit.told = _signal_supervisor(unit.path, procs.SIGTERM)
+                unit.told = supervisor.signal_named(unit.path, procs.SIGTERM)
 
     def _kill_supervisors(self) -> None:
         """End supervisors that do not stop their runs; those that take over are told to."""
@@ -598,7 +598,7 @@ class Scheduler(Course):
         for unit in self.active.values():
             if not (self.stopping or unit.stop_reason):
                 continue
-            if _signal_supervisor(unit.path, procs.SIGKILL):
+            if supervisor.signal_named(unit.path, procs.SIGKILL):
                 text = f"{unit.name}: its supervisor did not stop it in time, and was killed"
                 self.announcer.tell_of(events.WARNING, unit, text)
             unit.told = False
@@ -642,9 +642,3 @@ class Scheduler(Course):
         counts["exit_code"] = code
         self.announcer.declare("FACT", events.PLAN_ENDED, text, **counts)
         return code
-
-
-def _signal_supervisor(path: str, number: int) -> bool:
-    """Signal the supervisor that a run's record names, if it is still that process."""
-    process = supervisor.supervisor_of(path)
-    return process is not None and supervisor.signal_supervisor(path, process, number)

@@ -990,6 +990,12 @@ def signal_supervisor(path: str, process: procs.Process, number: int) -> bool:
         os.close(folder)
 
 
+def signal_named(path: str, number: int) -> bool:
+    """Signal the supervisor that the record of a run names, if it is still that process."""
+    process = supervisor_of(path)
+    return process is not None and signal_supervisor(path, process, number)
+
+
 def let_go(run: runs.Run) -> bool:
     """Whether the supervisor of this run, which has ended, can take another one.
 
