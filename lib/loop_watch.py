@@ -67,18 +67,12 @@ class Watch:
         if now.holder == "agent":
             self._adopt()
             return None
-        if not now.holder and (now.ended_unrecorded or os.path.exists(run.file(runs.LOCK))):
-            try:
-                supervisor.repair(run.path)
-            except (UserError, OSError) as error:  # a full disk: looked at again until it is not
-                self._say(f"{self.run_id}: its end cannot be recorded yet: {error}")
-                self._look_at = time.monotonic() + RETRY_SECONDS
-                return None
-            run = runs.read(run.path)
-            now = runs.state(run)
-        # Whoever else holds it, or repairs it at this moment, will be done with it.
-        is_open = now.holder or (now.ended_unrecorded and os.path.isdir(run.path))
-        return None if is_open else (run, now)
+        try:
+            return supervisor.find_end(run, now)
+        except (UserError, OSError) as error:  # a full disk: looked at again until it is not
+            self._say(f"{self.run_id}: its end cannot be recorded yet: {error}")
+            self._look_at = time.monotonic() + RETRY_SECONDS
+            return None
 
     def _adopt(self) -> None:
         self._told = False

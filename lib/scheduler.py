@@ -489,25 +489,22 @@ class Scheduler(Course):
                 self.announcer.tell_of(events.TAKEN_OVER, unit, text)
             self._adopt(unit)
             return
-        if not now.holder and (now.ended_unrecorded or os.path.exists(run.file(runs.LOCK))):
-            try:
-                supervisor.repair(run.path)
-            except (UserError, OSError) as error:  # a full disk: looked at again until it is not
-                if not unit.held:
-                    text = f"{unit.name}: its end cannot be recorded yet: {error}"
-                    self.announcer.tell_of(events.WARNING, unit, text)
-                unit.retry_at = time.monotonic() + RETRY_SECONDS
-                if self.stopping:  # the next start records it
-                    self._free(unit)
-                    self._set_idle(unit.task.id, "its end cannot be recorded yet")
-                    return
-            run = runs.read(run.path)
-            now = runs.state(run)
-        # Whoever else holds it, or repairs it at this moment, will be done with it.
-        unit.held = bool(now.holder) or (now.ended_unrecorded and os.path.isdir(run.path))
-        if not unit.held:
-            unit.run = run
-            self._judge(unit, run, now)
+        try:
+            found = supervisor.find_end(run, now)
+        except (UserError, OSError) as error:  # a full disk: looked at again until it is not
+            found = None
+            if not unit.held:
+                text = f"{unit.name}: its end cannot be recorded yet: {error}"
+                self.announcer.tell_of(events.WARNING, unit, text)
+            unit.retry_at = time.monotonic() + RETRY_SECONDS
+            if self.stopping:  # the next start records it
+                self._free(unit)
+                self._set_idle(unit.task.id, "its end cannot be recorded yet")
+                return
+        unit.held = found is None
+        if found is not None:
+            unit.run, now = found
+            self._judge(unit, unit.run, now)
 
     def _judge(self, unit: Unit, run: runs.Run, now: runs.State) -> None:
         attempt = self._attempt(unit)

@@ -905,6 +905,27 @@ def _repair_marked(run: runs.Run) -> bool:
         return False
 
 
+def find_end(run: runs.Run, now: runs.State) -> tuple[runs.Run, runs.State] | None:
+    """The run and its state once it has ended, which is recorded if nobody has; None until then.
+
+    OSError or UserError where that cannot be recorded yet: a full disk.
+    """
+    fault: UserError | OSError | None = None
+    if not now.holder and (now.ended_unrecorded or os.path.exists(run.file(runs.LOCK))):
+        try:
+            repair(run.path)
+        except (UserError, OSError) as error:
+            fault = error
+        run = runs.read(run.path)
+        now = runs.state(run)
+    # Whoever else holds it, or repairs it at this moment, will be done with it.
+    if not (now.holder or (now.ended_unrecorded and os.path.isdir(run.path))):
+        return run, now
+    if fault is not None:
+        raise fault
+    return None
+
+
 def stop(path: str) -> str:
     """End a run's whole tree and record it; returns "stopped", or "ended" when it already had.
 

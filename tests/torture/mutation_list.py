@@ -948,9 +948,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a plan repairs its own runs",
-        "lib/scheduler.py",
-        "                supervisor.repair(run.path)",
-        "                pass",
+        "lib/supervisor.py",
+        "            repair(run.path)\n        except",
+        "            pass\n        except",
         "a supervisor that is killed with its agent hangs the plan",
         (f"{PLAN}without_guard_and_supervisor_the_code_is_unknown_and_the_task_is_tried_again",),
     ),
