@@ -155,6 +155,15 @@ class Place:
         """run-agent.py, once its agent has been started."""
         return Live(self.popen(*arguments, env=env, prefix=prefix))
 
+    def end_without_supervisor(self, live: Live) -> None:
+        """Kill its supervisor once the agent has made `ready`; the agent waits for `go`, and ends."""
+        wait_until((self.cwd / "ready").exists, what="the agent is at work")
+        wait_until(lambda: live.run.text("guard_start"), what="it is recorded")
+        os.kill(live.supervisor, signal.SIGKILL)
+        live.end()
+        (self.cwd / "go").touch()
+        wait_gone(live.run_id)
+
     def all_runs(self) -> list[runs.Run]:
         return sorted(runs.listing(str(self.runs_dir)), key=lambda run: run.run_id)
 

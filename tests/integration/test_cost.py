@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lib import runs
-from tests.agent_runs import Place, wait_gone
-from tests.helpers import ROOT, run_script, wait_until
+from tests.agent_runs import Place
+from tests.helpers import ROOT, run_script
 from tests.plan_root import PlanRoot, sh
 
 STREAMS = ROOT / "tests" / "data" / "agent-streams"
@@ -141,12 +139,7 @@ def test_a_repair_finds_model_and_prices_without_having_been_told_of_them(
     (place.folder / "codex").mkdir()
     (place.folder / "codex" / "config.toml").write_text('model = "gpt-test"\n')
     live = place.start("codex", ".", *(["--model", "gpt-test"] if told_by == "option" else []))
-    wait_until((place.cwd / "ready").exists, what="the agent is at work")
-    wait_until(lambda: live.run.text("guard_start"), what="it is recorded")
-    os.kill(live.supervisor, signal.SIGKILL)
-    live.end()
-    (place.cwd / "go").touch()
-    wait_gone(live.run_id)
+    place.end_without_supervisor(live)
     for name in ("CONDUCTOR_CONFIG", "CODEX_HOME"):
         place.env.pop(name)
 

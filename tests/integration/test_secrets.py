@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 
 from lib import runs
 from lib.supervisor import CHUNK_BYTES
-from tests.agent_runs import Place, processes_of, wait_gone
+from tests.agent_runs import Place, processes_of
 from tests.helpers import run_script, wait_until
 from tests.plan_root import PlanRoot
 
@@ -209,12 +208,7 @@ def test_a_token_across_two_reads_of_a_repair_that_does_not_know_it_is_redacted(
 ) -> None:
     configure(place, BORDER)
     live = place.start("leaky", ".", "--task", "t")
-    wait_until((place.cwd / "ready").exists, what="the agent is at work")
-    wait_until(lambda: live.run.text("guard_start"), what="it is recorded")
-    os.kill(live.supervisor, signal.SIGKILL)
-    live.end()
-    (place.cwd / "go").touch()
-    wait_gone(live.run_id)
+    place.end_without_supervisor(live)
     place.env.pop("CONDUCTOR_CONFIG")  # what repairs was never told of the config
 
     place.act()
