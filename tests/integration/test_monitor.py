@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import termios
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,55 +19,28 @@ from lib.textual import width
 from tests.agent_runs import Place
 from tests.helpers import PYTHON, ROOT, wait_until
 from tests.plan_root import PlanRoot, sh
+from tests.plan_terminals import SECRET, UNTIL_GATE, WIDE, Start, busy_tasks, terminals
 from tests.screen import Screen, Terminal
 from tests.task_root import TaskRoot
 
 MONITOR = [*PYTHON, str(ROOT / "bin" / "monitor")]
-WIDE = "你好 🎉 e\u0301 👨\u200d👩\u200d👧"
-SECRET = "ghp_" + "0123456789abcdef" * 2
-UNTIL_GATE = "while [ ! -e gate ]; do sleep 0.05; done"
 UNTIL_GATE_2 = UNTIL_GATE.replace("gate", "gate2")
-CONTROLS = "\\033[2J\\033[31m\\a\\033]0;title\\007"
 KEYS_LINE = "h help  q quit"
-
-Start = Callable[..., Terminal]
 
 
 @pytest.fixture
 def start(root: PlanRoot) -> Iterator[Start]:
     """Starts the monitor for the root, or another command, in a terminal of its own."""
-    made: list[Terminal] = []
-
-    def start_one(
-        *arguments: str | Path,
-        command: list[str] | None = None,
-        env: Mapping[str, str] | None = None,
-        columns: int = 80,
-        rows: int = 24,
-    ) -> Terminal:
-        environment = root.environment({"TERM": "xterm"})
-        environment.pop("NO_COLOR", None)
-        environment.update(env or {})
-        words = command or [*MONITOR, "--root", str(root.path), *map(str, arguments)]
-        made.append(Terminal(words, columns=columns, rows=rows, cwd=root.path, env=environment))
-        return made[-1]
-
-    yield start_one
-    for terminal in made:
-        terminal.close()
+    with terminals(
+        root, lambda *words: [*MONITOR, "--root", str(root.path), *map(str, words)]
+    ) as start_one:
+        yield start_one
 
 
 def busy_plan(root: PlanRoot) -> subprocess.Popen[bytes]:
     """A plan at work: two agents, one of which says odd things; a failure; two that wait."""
-    odd = f"printf 'first\\n%s {CONTROLS}{SECRET}\\n' '{WIDE}'"
-    root.plan(
-        sh("odd", f"{odd}; {UNTIL_GATE}"),
-        sh("other-task", UNTIL_GATE),
-        sh("broken", "echo too bad >&2; exit 3", critical=False),
-        sh("later", "true", depends_on=["odd"]),
-        sh("again", "[ -e gate ]", retries=12),
-        sh("quick", "true"),
-    )
+    later = sh("later", "true", depends_on=["odd"])
+    root.plan(*busy_tasks("echo too bad >&2; exit 3", later))
     plan = root.start()
     wait_until(
         lambda: all(

@@ -6,58 +6,28 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 import pytest
 
 from lib.textual import width
 from tests.helpers import wait_until
 from tests.plan_root import PlanRoot, sh
+from tests.plan_terminals import SECRET, UNTIL_GATE, Start, busy_tasks, terminals
 from tests.screen import Screen, Terminal
-
-WIDE = "你好 🎉 e\u0301 👨\u200d👩\u200d👧"
-SECRET = "ghp_" + "0123456789abcdef" * 2
-UNTIL_GATE = "while [ ! -e gate ]; do sleep 0.05; done"
-CONTROLS = "\\033[2J\\033[31m\\a"
-
-Start = Callable[..., Terminal]
 
 
 @pytest.fixture
 def start(root: PlanRoot) -> Iterator[Start]:
     """Starts the plan of the root, or another command, in a terminal of its own."""
-    made: list[Terminal] = []
-
-    def start_one(
-        *arguments: str,
-        command: list[str] | None = None,
-        env: Mapping[str, str] | None = None,
-        columns: int = 80,
-        rows: int = 24,
-    ) -> Terminal:
-        environment = root.environment({"TERM": "xterm", **(env or {})})
-        environment.pop("NO_COLOR", None)
-        environment.update(env or {})
-        words = command or root.command(*arguments)
-        made.append(Terminal(words, columns=columns, rows=rows, cwd=root.path, env=environment))
-        return made[-1]
-
-    yield start_one
-    for terminal in made:
-        terminal.close()
+    with terminals(root, root.command) as start_one:
+        yield start_one
 
 
 def busy_plan(root: PlanRoot) -> None:
     """Two agents at work, one of which says odd things; one that failed, and one that waits for it."""
-    odd = f"printf 'first\\n%s {CONTROLS}{SECRET}\\n' '{WIDE}'"
-    root.plan(
-        sh("odd", f"{odd}; {UNTIL_GATE}"),
-        sh("other-task", UNTIL_GATE),
-        sh("broken", "exit 3", critical=False),
-        sh("blocked", "true", depends_on=["broken"], critical=False),
-        sh("again", "[ -e gate ]", retries=12),
-        sh("quick", "true"),
-    )
+    blocked = sh("blocked", "true", depends_on=["broken"], critical=False)
+    root.plan(*busy_tasks("exit 3", blocked))
 
 
 def is_busy(screen: Screen) -> bool:
