@@ -384,7 +384,9 @@ def start(
     """
     faults.point("run-allocated")
     run.record = new_record(run, request)
-    watch = supervisor.Supervisor(run, lock, on_text=on_text, detached=detached)
+    watch = supervisor.Supervisor(
+        run, lock, stop_run=supervisor.stop, on_text=on_text, detached=detached
+    )
     watch.catch_signals()
     try:
         backend = agents.load(request.type)

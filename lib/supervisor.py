@@ -70,12 +70,14 @@ class Supervisor:
         lock: int,
         reader: Reader | None = None,
         *,
+        stop_run: Callable[[str], object],
         on_text: Callable[[str], None] | None = None,
         detached: bool = False,
     ) -> None:
         self.run = run
         self.lock = lock
         self.reader = reader or base.TextReader()
+        self._stop_run = stop_run  # ends a child run that nobody else will, by its folder
         self.on_text = on_text
         self.detached = detached
         self.adopted = False  # whether another process held the run before
@@ -193,6 +195,19 @@ class Supervisor:
             self._record_end(None, runs.FAILED, reason)
         except OSError:
             runs.discard(self.run)  # the disk is what failed, and no agent has been in there
+        finally:
+            self._close_files()
+
+    def finish_lost(self) -> None:
+        """Record the end of a run of which no process lives."""
+        try:
+            self._open_files()
+            if runs.was_started(self.run):
+                self._finish()
+            else:
+                output.write(self.run, None)
+                self.run.record["error_class"] = "lost"
+                self._record_end(None, runs.FAILED, runs.NEVER_STARTED)
         finally:
             self._close_files()
 
@@ -495,7 +510,7 @@ class Supervisor:
             is_alone = path in left or (_is_attempt(child) and not _is_looped(path))
             if (holder and is_alone) or (holder == "agent" and is_ours):
                 try:
-                    stop(path)
+                    self._stop_run(path)
                 except (UserError, OSError) as error:
                     notices.log(self.run, f"the child run {path} could not be stopped: {error}")
 
@@ -771,7 +786,7 @@ def clear_marks(run: runs.Run, had_others: bool) -> None:
 
 def adopt(run: runs.Run, lock: int, detached: bool = False) -> Supervisor:
     """A supervisor for a run that another process started; the caller holds its lock."""
-    watch = Supervisor(run, lock, _reader_of(run), detached=detached)
+    watch = Supervisor(run, lock, _reader_of(run), stop_run=stop, detached=detached)
     watch.adopted = True
     if run.text("config"):  # whose tokens this process may not know
         from lib import config
@@ -834,25 +849,11 @@ def repair(path: str) -> bool:
             return False
         watch = adopt(run, lock)
         lock = -1
-        return _finish_repair(watch)
+        watch.finish_lost()
+        return True
     finally:
         if lock >= 0:
             os.close(lock)
-
-
-def _finish_repair(watch: Supervisor) -> bool:
-    run = watch.run
-    try:
-        watch._open_files()
-        if not runs.was_started(run):
-            output.write(run, None)
-            run.record["error_class"] = "lost"
-            watch._record_end(None, runs.FAILED, runs.NEVER_STARTED)
-        else:
-            watch._finish()
-    finally:
-        watch._close_files()
-    return True
 
 
 def _unused_record(run: runs.Run) -> runs.Record:

@@ -152,7 +152,7 @@ class Told(supervisor.Supervisor):
 def test_a_run_that_is_stopped_at_the_last_moment_before_its_agent_has_none(
     tmp_path: Path,
 ) -> None:
-    watch = Told(runs.Run(str(tmp_path), {}), -1)
+    watch = Told(runs.Run(str(tmp_path), {}), -1, stop_run=supervisor.stop)
     watch._signals = SimpleNamespace(take=lambda: [procs.SIGTERM])  # type: ignore[assignment]
     word_end, watch.word = os.pipe()
 

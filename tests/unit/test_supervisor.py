@@ -57,7 +57,7 @@ class Stopped(Supervisor):
 
 
 def watched(record: Mapping[str, object], *, ran: float = 0, silent: float = 0) -> Stopped:
-    watch = Stopped(runs.Run("/nowhere/run_x", dict(record)), -1)
+    watch = Stopped(runs.Run("/nowhere/run_x", dict(record)), -1, stop_run=supervisor.stop)
     watch._started = time.monotonic() - ran
     watch._last_growth = time.monotonic() - silent
     return watch
@@ -125,7 +125,9 @@ def test_the_answer_of_a_listener_that_is_gone_ends_nothing(tmp_path: Path) -> N
     def gone(_text: str) -> None:
         raise OSError(5, "Input/output error")
 
-    watch = Supervisor(runs.Run(str(tmp_path), {}), -1, TextReader(), on_text=gone)
+    watch = Supervisor(
+        runs.Run(str(tmp_path), {}), -1, TextReader(), stop_run=supervisor.stop, on_text=gone
+    )
     watch._open_files()
     try:
         watch._write_transcript("one\n")
