@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from lib import files, notices, runs, supervisor
+from lib import files, notices, recovery, runs
 from lib.errors import UserError
 
 MOST_AT_ONCE = 16
@@ -47,7 +47,7 @@ class Family:
             return run
         if now.ended_unrecorded and is_marked:
             try:
-                supervisor.repair(path)
+                recovery.repair(path)
             except (UserError, OSError) as error:
                 notices.log(run, f"its end cannot be recorded: {error}")
         elif now.status == runs.UNKNOWN or not run.record:
@@ -96,7 +96,7 @@ def _stop_some(some: list[runs.Run], problems: dict[str, str]) -> None:
 
 def _stop_one(run: runs.Run, told: int) -> int:
     try:
-        supervisor.stop(run.path)
+        recovery.stop(run.path)
     except (UserError, OSError) as error:
         os.write(told, str(error)[:2000].encode("utf-8", "replace"))
         return 1

@@ -25,12 +25,12 @@ from lib import (
     procs,
     propagation,
     quota,
+    recovery,
     redact,
     retries,
     runner,
     runs,
     sessions,
-    supervisor,
     task_preamble,
     tasks,
     usage,
@@ -191,7 +191,7 @@ class Loop:
 
     def _take_over(self) -> None:
         """Stay with the agent that an earlier loop of this task left at work, to its end."""
-        supervisor.repair_all(self.task.runs_dir)
+        recovery.repair_all(self.task.runs_dir)
         self._find_strays()
         for attempt in list(self.record.attempts):
             if attempt.get("result") != "running":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from lib import faults, files, procs, redact, runs, supervisor
+from lib import faults, files, procs, recovery, redact, runs, supervisor
 from lib.errors import UserError
 from lib.spawner import Spawner
 
@@ -68,7 +68,7 @@ class Watch:
             self._adopt()
             return None
         try:
-            return supervisor.find_end(run, now)
+            return recovery.find_end(run, now)
         except (UserError, OSError) as error:  # a full disk: looked at again until it is not
             self._say(f"{self.run_id}: its end cannot be recorded yet: {error}")
             self._look_at = time.monotonic() + RETRY_SECONDS

@@ -10,7 +10,20 @@ from __future__ import annotations
 import os
 import time
 
-from lib import agents, faults, files, guard, ids, notices, paths, procs, redact, runs, supervisor
+from lib import (
+    agents,
+    faults,
+    files,
+    guard,
+    ids,
+    notices,
+    paths,
+    procs,
+    recovery,
+    redact,
+    runs,
+    supervisor,
+)
 from lib.agents import base
 from lib.errors import EXIT_NOT_FOUND, EXIT_USAGE, UserError
 
@@ -385,7 +398,7 @@ def start(
     faults.point("run-allocated")
     run.record = new_record(run, request)
     watch = supervisor.Supervisor(
-        run, lock, stop_run=supervisor.stop, on_text=on_text, detached=detached
+        run, lock, stop_run=recovery.stop, on_text=on_text, detached=detached
     )
     watch.catch_signals()
     try:

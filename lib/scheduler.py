@@ -24,6 +24,7 @@ from lib import (
     procs,
     prompts,
     quota,
+    recovery,
     redact,
     runner,
     runs,
@@ -222,7 +223,7 @@ class Scheduler(Course):
 
     def _begin(self) -> None:
         """Take over what an earlier start left, and find what can start now."""
-        supervisor.repair_all(self.settings.runs_dir)
+        recovery.repair_all(self.settings.runs_dir)
         for task_id, entry in self.state.tasks.items():
             # What is not of this start and runs all the same holds its slot and its `exclusive`.
             is_open = any(attempt.get("result") == "running" for attempt in entry.attempts)
@@ -415,7 +416,7 @@ class Scheduler(Course):
     def _write_off(self, unit: Unit) -> None:
         """Record the run of an attempt that could not be started; on a full disk the next start does."""
         try:
-            supervisor.repair(unit.path)
+            recovery.repair(unit.path)
         except (UserError, OSError) as error:
             text = f"{unit.name}: its end cannot be recorded yet: {error}"
             self.announcer.tell_of(events.WARNING, unit, text)
@@ -490,7 +491,7 @@ class Scheduler(Course):
             self._adopt(unit)
             return
         try:
-            found = supervisor.find_end(run, now)
+            found = recovery.find_end(run, now)
         except (UserError, OSError) as error:  # a full disk: looked at again until it is not
             found = None
             if not unit.held:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from lib import agents, bus, files, listing, redact, runs, supervisor
+from lib import agents, bus, files, listing, recovery, redact, runs
 from lib.agents import base
 from lib.errors import UserError
 
@@ -24,7 +24,7 @@ LOCK_NAME = ".resume.lock"  # in the runs folder
 def find(runs_dir: str, wanted: str) -> runs.Run:
     """The ended run that `wanted` names, as show-run has it; UserError for one without a session."""
     run = listing.find(runs_dir, wanted)
-    if runs.state(run).ended_unrecorded and supervisor.repair(run.path):
+    if runs.state(run).ended_unrecorded and recovery.repair(run.path):
         run = runs.read(run.path)
     state = runs.state(run)
     _refuse_running(run)

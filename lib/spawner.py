@@ -28,7 +28,19 @@ import select
 import socket
 import sys
 
-from lib import agents, bus, faults, files, notices, procs, redact, runner, runs, supervisor
+from lib import (
+    agents,
+    bus,
+    faults,
+    files,
+    notices,
+    procs,
+    recovery,
+    redact,
+    runner,
+    runs,
+    supervisor,
+)
 from lib.errors import UserError
 
 PROCESS_NAME = "conductor-supervisor"  # what `ps` and `pgrep -f` show
@@ -319,6 +331,6 @@ def _supervise(
 def _adopt(run: runs.Run, lock: int) -> None:
     found = runs.read(run.path)
     if found.text("status") == runs.RUNNING:
-        supervisor.adopt(found, lock, detached=True).run_to_end()
+        recovery.adopt(found, lock, detached=True).run_to_end()
     else:  # it was ended while the lock was waited for
         os.close(lock)

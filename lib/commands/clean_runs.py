@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from lib import cleaning, config, listing, redact, supervisor
+from lib import cleaning, config, listing, recovery, redact
 from lib.cleaning import Choice, Item, Wish
 from lib.cli import Command, Option, Values, run
 from lib.errors import EXIT_FAILED, EXIT_OK, UsageError, UserError
@@ -83,7 +83,7 @@ def clean_runs(values: Values) -> int:
     acts = values.flag("yes")
     if acts:
         config.know_tokens()  # a run that is repaired is rendered anew, and redacted here
-        supervisor.repair_all(folder)
+        recovery.repair_all(folder)
     index = Index(folder)
     index.refresh()
     listing.know_tokens(entry.run for entry in index.runs.values())

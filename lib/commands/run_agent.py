@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from lib import config, faults, ids, paths, redact, runner, runs, supervisor
+from lib import config, faults, ids, paths, recovery, redact, runner, runs
 from lib.cli import Command, Option, Values, parse_seconds, parse_variables, run
 from lib.errors import UsageError
 
@@ -102,7 +102,7 @@ def run_agent(values: Values) -> int:
     gate = _resume(values, request, earlier) if earlier else -1
     paths.make_folder(runs_dir)
     runner.check_space(runs_dir)
-    supervisor.repair_all(runs_dir)
+    recovery.repair_all(runs_dir)
     record, lock = runs.allocate(runs_dir, task or "", in_task_folder=bool(task_folder))
     as_json = values.flag("json")
     if not as_json:

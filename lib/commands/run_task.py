@@ -16,10 +16,10 @@ from lib import (
     loop_record,
     paths,
     quota,
+    recovery,
     redact,
     runner,
     runs,
-    supervisor,
     tasks,
 )
 from lib.cli import Command, Option, Values, parse_seconds, parse_variables, run
@@ -138,7 +138,7 @@ def _run_task(values: Values) -> int:
             tasks.set_dependencies(task, values.items("depends_on"))
         if values.flag("resume") or (values.flag("resume_ended") and _has_ended(record)):
             _reopen(record, tell)
-        supervisor.repair_all(runs_dir)
+        recovery.repair_all(runs_dir)
         if values.flag("detach") and not _detach(record):
             return EXIT_OK
         _note_child_task(task)

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from lib import config, listing, procs, redact, runs, supervisor
+from lib import config, listing, procs, recovery, redact, runs, supervisor
 from lib.cli import Command, Option, Values, run
 from lib.errors import EXIT_BUG, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, UsageError, UserError
 
@@ -67,7 +67,7 @@ def stop_run(values: Values) -> int:
         raise UsageError("name a RUN or more, or --all, but not both; see --help")
     _learn_tokens()
     folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
-    supervisor.repair_all(folder)
+    recovery.repair_all(folder)
     if names:
         chosen = [listing.find(folder, name) for name in names]  # all known before any is stopped
     else:
@@ -154,7 +154,7 @@ def _fork(record: runs.Run) -> int:
 
 
 def _stop(record: runs.Run) -> int:
-    how = supervisor.stop(record.path)
+    how = recovery.stop(record.path)
     name = redact.one_line(record.run_id)
     text = f"stopped {name}\n" if how == "stopped" else f"{name} had already ended\n"
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib import ids, runs, supervisor, timing
+from lib import ids, recovery, runs, timing
 from tests.agent_runs import CAPTURES, Place, check_settled, kill, wait_gone
 from tests.helpers import run_script, wait_until
 from tests.recordings import STREAMS, answering, facts_of, record
@@ -304,7 +304,7 @@ def test_a_replay_whose_supervisor_was_killed_is_read_as_what_it_is(
     del either.env["CONDUCTOR_FAULT"]
     [cut] = [run for run in either.all_runs() if run.text("task_id") == "cut"]
     assert cut.text("status") == "running"
-    assert supervisor.repair(cut.path) is True
+    assert recovery.repair(cut.path) is True
     cut = check_settled(either, cut.path)
     assert (cut.text("status"), cut.text("agent_name")) == ("completed", agent)
     assert facts_of(Path(cut.path)) == facts_of(Path(whole.path))

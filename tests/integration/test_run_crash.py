@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import procs, runs, supervisor
+from lib import procs, recovery, runs
 from tests.agent_runs import (
     CAPTURES,
     Place,
@@ -253,9 +253,9 @@ def test_readers_change_nothing_and_tell_the_state_of_every_stage(place: Place) 
     wait_gone(live.run_id)
     assert look() == ("completed", "")
     assert live.run.text("status") == "running"
-    assert supervisor.repair(str(live.run_dir)) is True
+    assert recovery.repair(str(live.run_dir)) is True
     assert look() == ("completed", "")
-    assert supervisor.repair(str(live.run_dir)) is False
+    assert recovery.repair(str(live.run_dir)) is False
     check_settled(place, live.run_dir)
 
 
@@ -283,7 +283,7 @@ def test_a_record_of_another_host_is_neither_judged_nor_repaired(place: Place) -
     assert "elsewhere" in state.reason
     place.act()
     assert record.read_bytes() == before
-    assert supervisor.repair(run.path) is False
+    assert recovery.repair(run.path) is False
 
 
 def test_a_child_run_whose_parent_dies_goes_on(place: Place) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import runs, supervisor
+from lib import recovery, runs
 from tests.agent_runs import (
     Gate,
     Live,
@@ -157,7 +157,7 @@ def test_a_run_that_has_ended_can_be_stopped_again(place: Place) -> None:
     place.script("exit 3")
     place.run("shell", ".", "prompt.md")
     run = place.only_run()
-    assert supervisor.stop(run.path) == "ended"
+    assert recovery.stop(run.path) == "ended"
     assert check_settled(place, run.path).number("exit_code") == 3
 
 

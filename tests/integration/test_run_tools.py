@@ -359,9 +359,9 @@ def test_a_run_that_was_taken_over_is_stopped_by_its_new_supervisor(box: Box) ->
     run.kill_supervisor()
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from lib import files, runs, supervisor\n"
+        "from lib import files, recovery, runs\n"
         "run = runs.read(sys.argv[2]); lock = files.open_lock(run.file(runs.LOCK))\n"
-        "files.lock(lock, 5, 'run'); supervisor.adopt(run, lock).run_to_end()\n"
+        "files.lock(lock, 5, 'run'); recovery.adopt(run, lock).run_to_end()\n"
     )
     adopter = subprocess.Popen(
         [*PYTHON, "-c", code, str(ROOT), str(run.path)], env=clean_environment(QUICK)

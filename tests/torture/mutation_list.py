@@ -258,7 +258,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no repair of what is being made",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         "            if runs.is_being_made(run):\n                return False\n",
         "",
         "a folder that was made just now is written off, and then gets an agent",
@@ -554,7 +554,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an end is told once",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         'if run.text("bus") and not notices.was_announced(run, "RUN_STOP", "RUN_CRASH"):',
         'if run.text("bus"):',
         "a supervisor killed after its last message: a repair tells the end again",
@@ -562,9 +562,9 @@ MUTATIONS = (
     ),
     Mutation(
         "an end is told by somebody",
-        "lib/supervisor.py",
-        "        notices.announce_end(run)\n    clear_marks",
-        "        pass\n    clear_marks",
+        "lib/recovery.py",
+        "        notices.announce_end(run)\n    supervisor.clear_marks",
+        "        pass\n    supervisor.clear_marks",
         "a supervisor killed after its record: the end is told by nobody",
         (f"{RUN}killed_after_the_start_nothing_of_the_run_is_lost[run-ended]",),
     ),
@@ -578,7 +578,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the exit code is noted once",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         '    notices.note_once(run, "EXIT_CODE"',
         '    notices.try_note(run, "EXIT_CODE"',
         "cwd.txt has two lines EXIT_CODE",
@@ -659,7 +659,7 @@ MUTATIONS = (
     # -- repair
     Mutation(
         "a repair takes the lock",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         "if not files.wait_for(lambda: files.try_lock(lock), 0.001, 0.001):\n            return False",
         "pass",
         "a run whose supervisor lives is written off",
@@ -667,7 +667,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a repair leaves the living alone",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         "        if runs.agent_lives(run) or runs.guard_lives(run):\n            return False\n        watch",
         "        watch",
         "the run of a working agent is recorded as failed",
@@ -675,7 +675,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a repair waits for the guard",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         "        if runs.agent_lives(run) or runs.guard_lives(run):\n            return False\n        watch",
         "        if runs.agent_lives(run):\n            return False\n        watch",
         "the exit code comes a moment after the run was given up",
@@ -683,7 +683,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a repair leaves other places alone",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         "if run.problem or runs.is_foreign(run):",
         "if run.problem:",
         "on a shared file system one machine writes off the runs of another",
@@ -691,7 +691,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a damaged record is left as it is",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         "if run.problem or runs.is_foreign(run):",
         "if runs.is_foreign(run):",
         "a record that a person could mend is replaced by an empty one",
@@ -699,7 +699,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a mark without a folder",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         "            runs.remove_stale_mark(run)",
         "            pass",
         "each command that acts looks for ever for runs that are not there",
@@ -707,7 +707,7 @@ MUTATIONS = (
     ),
     Mutation(
         "one broken run",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         "        return repair(run.path)\n    except (UserError, OSError) as error:",
         "        return repair(run.path)\n    except UserError as error:",
         "a run that cannot be repaired keeps all commands from working",
@@ -715,7 +715,7 @@ MUTATIONS = (
     ),
     Mutation(
         "temporary files of the killed",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         "    watch.adopted = True\n",
         "",
         "what a killed supervisor was writing stays in the run folder",
@@ -723,7 +723,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a repair finishes what was recorded",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         "            _complete_marks(run)\n            return True",
         "            return True",
         "a supervisor killed after its record: locks and marks stay for ever",
@@ -732,7 +732,7 @@ MUTATIONS = (
     Mutation(
         "whoever acts repairs first",
         "lib/commands/run_agent.py",
-        "supervisor.repair_all(runs_dir)",
+        "recovery.repair_all(runs_dir)",
         "pass",
         "runs that lost their supervisor stay as they are",
         (f"{RUN}killed_after_the_start_nothing_of_the_run_is_lost[run-ended]",),
@@ -740,7 +740,7 @@ MUTATIONS = (
     # -- taking over
     Mutation(
         "stop-run takes over",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         'end = _end_supervisor if state.holder == "supervisor" else _take_over',
         "end = _end_supervisor",
         "an agent without a supervisor cannot be stopped",
@@ -748,7 +748,7 @@ MUTATIONS = (
     ),
     Mutation(
         "who took over is named",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         "run.record.update(supervisor_pid=os.getpid(), supervisor_start=procs.own_start())",
         "pass",
         "a run that was taken over cannot be stopped in order",
@@ -756,7 +756,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a look after waiting for the lock",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         """    if run.text("status") != runs.RUNNING:
         os.close(lock)
         return
@@ -941,14 +941,14 @@ MUTATIONS = (
     Mutation(
         "a plan repairs what it finds",
         "lib/scheduler.py",
-        "        supervisor.repair_all(self.settings.runs_dir)\n",
+        "        recovery.repair_all(self.settings.runs_dir)\n",
         "        pass\n",
         "single runs of the root stay as their killed supervisors left them",
         (f"{RACE}a_plan_begins_by_repairing_single_runs_too",),
     ),
     Mutation(
         "a plan repairs its own runs",
-        "lib/supervisor.py",
+        "lib/recovery.py",
         "            repair(run.path)\n        except",
         "            pass\n        except",
         "a supervisor that is killed with its agent hangs the plan",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import bus, files, output, runs, state, supervisor
+from lib import bus, files, output, recovery, runs, state, supervisor
 from lib.state import PlanState
 from tests.power_cut import Disk
 
@@ -245,7 +245,7 @@ def test_a_run_whose_end_is_told_has_its_record_and_its_answer_on_disk(
     folder = Path(run.path)
     disk = Disk(monkeypatch, tmp_path, folder, tmp_path / "runs" / runs.ACTIVE,
                 ignored=(runs.LOCK, runs.CWD))  # fmt: skip
-    watch = supervisor.Supervisor(run, lock, stop_run=supervisor.stop)
+    watch = supervisor.Supervisor(run, lock, stop_run=recovery.stop)
     if writer == "agent":
         fd = os.open(run.file(runs.OUTPUT), os.O_WRONLY | os.O_CREAT, 0o600)
         os.write(fd, b"the answer\n")
@@ -279,7 +279,7 @@ def test_what_leads_a_repair_to_a_run_is_taken_away_last(
     os.close(lock)
     disk = Disk(monkeypatch, Path(run.path), tmp_path / runs.ACTIVE)
 
-    assert supervisor.repair(run.path) is True
+    assert recovery.repair(run.path) is True
 
     record = max(n for n, call in enumerate(disk.calls) if call.startswith("rename "))
     gone = [call for call in disk.calls[record:] if call.startswith("unlink ")]
@@ -306,7 +306,7 @@ def test_an_end_that_a_full_disk_refuses_is_tried_again(
 
     monkeypatch.setattr(os, "open", full)
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
-    watch = supervisor.Supervisor(run, lock, stop_run=supervisor.stop)
+    watch = supervisor.Supervisor(run, lock, stop_run=recovery.stop)
     watch.guard_status = 0
 
     watch._write_when_possible(0, runs.COMPLETED, "")

@@ -20,7 +20,8 @@ LAYERS = [
     "prices", "transcript", "usage", "paths", "bus_parse", "bus", "procs", "runs", "tasks",
     "task_preamble", "timing",
     "agents._render", "agents._ready", "agents.base", "agents", "agents.*",
-    "cli", "config_check", "config", "notices", "output", "judgement", "supervisor", "guard", "runner", "spawner",
+    "cli", "config_check", "config", "notices", "output", "judgement", "supervisor", "recovery",
+    "guard", "runner", "spawner",
     "checked", "plan_records", "plan_rules", "plan_order", "plan_agents", "prompt_files",
     "plan_file", "plan_init", "plan", "assignment", "prompts", "state", "plan_scope", "situation", "settings",
     "board", "blockers", "verify", "unit", "quota", "announcer", "review", "continuation", "pacing",
@@ -41,7 +42,7 @@ HOT = [
     "errors", "faults", "ids", "files", "wakeup", "redact", "yamlscalar", "yamlflow", "yamlread",
     "yamlio", "paths", "bus", "procs", "runs", "agents", "agents._render", "agents._ready", "agents.base",
     *(f"agents.{name}" for name in agents.types()), "config", "config_check", "prices", "timing", "transcript",
-    "notices", "output", "judgement", "supervisor", "guard", "runner", "cli",
+    "notices", "output", "judgement", "supervisor", "recovery", "guard", "runner", "cli",
     "commands.run_agent", "commands.bus_append",
 ]  # fmt: skip
 CHEAP = {"__future__", "os", "stat", "sys", "time", "errno", "fcntl", "select", "_signal"}

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lib import files, ids, procs, runs, spawner, supervisor
+from lib import files, ids, procs, recovery, runs, spawner, supervisor
 from lib.commands import run_all_tasks
 from lib.errors import UserError
 from lib.scheduler import Scheduler
@@ -101,7 +101,7 @@ def lost(tmp_path: Path, bystander: subprocess.Popen[bytes]) -> supervisor.Super
     """The adopted supervisor of a run whose guard's number now is the bystander's."""
     fields = {"pid": 2**22 + 1, "agent_start": "1", "pgid": bystander.pid, "guard_start": "1"}
     run = runs.read(str(make_run(tmp_path, NAME, **fields)))
-    return supervisor.adopt(run, files.open_lock(run.file(runs.LOCK)))
+    return recovery.adopt(run, files.open_lock(run.file(runs.LOCK)))
 
 
 def test_stopping_a_run_signals_no_group_that_has_its_number_by_now(
@@ -152,7 +152,7 @@ class Told(supervisor.Supervisor):
 def test_a_run_that_is_stopped_at_the_last_moment_before_its_agent_has_none(
     tmp_path: Path,
 ) -> None:
-    watch = Told(runs.Run(str(tmp_path), {}), -1, stop_run=supervisor.stop)
+    watch = Told(runs.Run(str(tmp_path), {}), -1, stop_run=recovery.stop)
     watch._signals = SimpleNamespace(take=lambda: [procs.SIGTERM])  # type: ignore[assignment]
     word_end, watch.word = os.pipe()
 
@@ -176,7 +176,7 @@ def test_a_taken_name_is_left_with_its_mark_and_the_next_second_has_another(
     first, lock = runs.allocate(str(tmp_path), "same")
     os.close(lock)
     if has_ended:
-        assert supervisor.repair(first.path) is True
+        assert recovery.repair(first.path) is True
     second, lock = runs.allocate(str(tmp_path), "same")
     os.close(lock)
 
@@ -264,7 +264,7 @@ def test_a_record_that_cannot_be_read_is_left_to_a_person(tmp_path: Path) -> Non
     path = make_run(tmp_path, NAME)
     (path / runs.RECORD).write_bytes(b"status: [unclosed")
 
-    assert supervisor.repair(str(path)) is False
+    assert recovery.repair(str(path)) is False
 
     assert (path / runs.RECORD).read_bytes() == b"status: [unclosed"
 
@@ -275,11 +275,11 @@ def test_a_record_that_cannot_be_read_is_left_to_a_person(tmp_path: Path) -> Non
 def test_a_held_run_is_not_repaired(tmp_path: Path) -> None:
     run, lock = runs.allocate(str(tmp_path))
 
-    assert supervisor.repair(run.path) is False
+    assert recovery.repair(run.path) is False
 
     assert os.listdir(run.path) == [runs.LOCK]
     os.close(lock)
-    assert supervisor.repair(run.path) is True
+    assert recovery.repair(run.path) is True
 
 
 def test_a_run_whose_guard_has_yet_to_leave_the_code_is_neither_judged_nor_repaired(
@@ -293,7 +293,7 @@ def test_a_run_whose_guard_has_yet_to_leave_the_code_is_neither_judged_nor_repai
     state = runs.state(runs.read(str(path)))
 
     assert (state.status, state.holder) == (runs.RUNNING, "agent")
-    assert supervisor.repair(str(path)) is False
+    assert recovery.repair(str(path)) is False
     assert runs.read(str(path)).text("status") == runs.RUNNING
 
 
@@ -302,9 +302,9 @@ def test_a_run_of_another_place_is_neither_repaired_nor_stopped(tmp_path: Path, 
     path = make_run(tmp_path, NAME, pid=2**22 + 1, agent_start="1", **{key: "elsewhere"})
     before = (path / runs.RECORD).read_bytes()
 
-    assert supervisor.repair(str(path)) is False
+    assert recovery.repair(str(path)) is False
     with pytest.raises(UserError, match="cannot be stopped from here"):
-        supervisor.stop(str(path))
+        recovery.stop(str(path))
 
     assert (path / runs.RECORD).read_bytes() == before
 
@@ -313,7 +313,7 @@ def test_who_waited_for_the_lock_of_a_run_that_ended_meanwhile_leaves_it(tmp_pat
     path = make_run(tmp_path, NAME, status="completed", exit_code=0)
     before = (path / runs.RECORD).read_bytes()
 
-    supervisor._take_over(runs.Run(str(path), {"run_id": NAME, "status": "running"}))
+    recovery._take_over(runs.Run(str(path), {"run_id": NAME, "status": "running"}))
 
     assert (path / runs.RECORD).read_bytes() == before
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import procs, runner, runs, sessions, supervisor, yamlio
+from lib import procs, recovery, runner, runs, sessions, yamlio
 from lib.agents import base
 from lib.errors import UserError
 
@@ -126,7 +126,7 @@ def test_an_adopters_reader_knows_what_the_first_ones_did(before: dict[str, obje
     for options in (runner.reader_options(request), None):
         from lib.agents import codex
 
-        reader = codex.reader(options) if options else supervisor._reader_of(run)
+        reader = codex.reader(options) if options else recovery._reader_of(run)
         reader.feed(stream)
         found.append(reader.outcome)
     assert [outcome.input_tokens for outcome in found] == [50 if before else None] * 2
@@ -136,6 +136,6 @@ def test_an_adopters_reader_knows_what_the_first_ones_did(before: dict[str, obje
 @pytest.mark.parametrize("name", ["claude", "codex", "gemini"])
 def test_an_adopter_reads_plain_text_where_the_first_one_did(name: str) -> None:
     run = runs.Run("/r/run_1", {"agent": name, "output_kind": "text"})
-    assert isinstance(supervisor._reader_of(run), base.AnswerReader)
+    assert isinstance(recovery._reader_of(run), base.AnswerReader)
     run.record.pop("output_kind")
-    assert isinstance(supervisor._reader_of(run), base.JsonLinesReader)
+    assert isinstance(recovery._reader_of(run), base.JsonLinesReader)

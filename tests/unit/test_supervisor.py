@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import notices, output, procs, redact, runs, supervisor
+from lib import notices, output, procs, recovery, redact, runs, supervisor
 from lib.agents.base import Outcome, TextReader
 from lib.judgement import judge
 from lib.supervisor import Supervisor
@@ -57,7 +57,7 @@ class Stopped(Supervisor):
 
 
 def watched(record: Mapping[str, object], *, ran: float = 0, silent: float = 0) -> Stopped:
-    watch = Stopped(runs.Run("/nowhere/run_x", dict(record)), -1, stop_run=supervisor.stop)
+    watch = Stopped(runs.Run("/nowhere/run_x", dict(record)), -1, stop_run=recovery.stop)
     watch._started = time.monotonic() - ran
     watch._last_growth = time.monotonic() - silent
     return watch
@@ -126,7 +126,7 @@ def test_the_answer_of_a_listener_that_is_gone_ends_nothing(tmp_path: Path) -> N
         raise OSError(5, "Input/output error")
 
     watch = Supervisor(
-        runs.Run(str(tmp_path), {}), -1, TextReader(), stop_run=supervisor.stop, on_text=gone
+        runs.Run(str(tmp_path), {}), -1, TextReader(), stop_run=recovery.stop, on_text=gone
     )
     watch._open_files()
     try:
