@@ -36,7 +36,6 @@ from lib import (
     usage,
     wakeup,
 )
-from lib.agents import base
 from lib.children import Family
 from lib.config import Config
 from lib.errors import (
@@ -381,7 +380,7 @@ class Loop:
             final=False,  # that no further one follows is said by the loop
         )
         if settings.resume_session and previous is not None and not self._new_session:
-            go_on_with_session(request, previous)
+            sessions.go_on_with(request, previous)
         return request
 
     def _previous(self) -> runs.Run | None:
@@ -726,20 +725,3 @@ def _answer(run: runs.Run | None) -> str:
         return run.read_text(runs.OUTPUT, MAX_ANSWER_BYTES).strip() if run is not None else ""
     except OSError:  # an agent may have put anything in its place
         return ""
-
-
-def go_on_with_session(request: runner.Request, earlier: runs.Run) -> bool:
-    """Make the request one that goes on with the session of the earlier run; False where it cannot.
-
-    Where the agent has no sessions, or it was another agent's run, a new one is begun.
-    """
-    session_id = base.as_session_id(earlier.record.get("session_id"))
-    if session_id is None:
-        return False
-    try:
-        sessions.check(earlier, request.agent, request.type, request.options, request.cwd)
-        totals = sessions.totals_of(os.path.dirname(earlier.path), earlier)
-    except UserError:
-        return False
-    request.session_id, request.resume, request.totals_before = session_id, True, totals
-    return True

@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lib.runner import Request
+
 FIGURES = ("input_tokens", "cached_tokens", "output_tokens", "cost_usd")
 LOCK_NAME = ".resume.lock"  # in the runs folder
 
@@ -99,3 +101,20 @@ def totals_of(runs_dir: str, run: runs.Run) -> dict[str, object] | None:
         _refuse_running(other)
     told = base.as_dict((same or [run])[0].record.get("session_totals"))
     return {key: told[key] for key in FIGURES if base.as_amount(told.get(key)) is not None} or None
+
+
+def go_on_with(request: Request, earlier: runs.Run) -> bool:
+    """Make the request one that goes on with the session of the earlier run; False where it cannot.
+
+    Where the agent has no sessions, or it was another agent's run, a new one is begun.
+    """
+    session_id = base.as_session_id(earlier.record.get("session_id"))
+    if session_id is None:
+        return False
+    try:
+        check(earlier, request.agent, request.type, request.options, request.cwd)
+        totals = totals_of(os.path.dirname(earlier.path), earlier)
+    except UserError:
+        return False
+    request.session_id, request.resume, request.totals_before = session_id, True, totals
+    return True

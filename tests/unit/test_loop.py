@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lib import files, ids, loop_record, runs, tasks
+from lib import files, ids, loop_record, runs, sessions, tasks
 from lib.config import Config
 from lib.errors import UserError
-from lib.loop import Ended, Loop, go_on_with_session
+from lib.loop import Ended, Loop
 from lib.loop_record import LoopRecord
 from lib.loop_settings import Settings
 from lib.runner import Request
@@ -122,12 +122,12 @@ def test_a_done_task_needs_no_reason(tmp_path: Path) -> None:
 def test_only_the_same_agent_goes_on_with_a_session(tmp_path: Path) -> None:
     earlier = runs.Run(str(tmp_path), {"agent": "claude", "session_id": "abc"})
     request = Request(agent="claude")
-    assert go_on_with_session(request, earlier)
+    assert sessions.go_on_with(request, earlier)
     assert (request.session_id, request.resume) == ("abc", True)
-    assert not go_on_with_session(Request(agent="codex"), earlier)
-    assert not go_on_with_session(request, runs.Run(str(tmp_path), {"agent": "claude"}))
+    assert not sessions.go_on_with(Request(agent="codex"), earlier)
+    assert not sessions.go_on_with(request, runs.Run(str(tmp_path), {"agent": "claude"}))
     shell = runs.Run(str(tmp_path), {"agent": "shell", "session_id": "abc"})
-    assert not go_on_with_session(Request(agent="shell"), shell)
+    assert not sessions.go_on_with(Request(agent="shell"), shell)
 
 
 def test_a_lock_whose_folder_is_moved_away_meanwhile_is_taken_anew(
