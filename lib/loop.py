@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 
 from lib import (
-    bus,
     children,
     faults,
     files,
@@ -33,7 +32,6 @@ from lib import (
     sessions,
     task_preamble,
     tasks,
-    usage,
     wakeup,
 )
 from lib.children import Family
@@ -50,6 +48,7 @@ from lib.errors import (
     UserError,
 )
 from lib.events import Event
+from lib.loop_announcer import LoopAnnouncer
 from lib.loop_record import Attempt, LoopRecord
 from lib.loop_settings import Settings
 from lib.loop_watch import Watch
@@ -60,19 +59,13 @@ DEPENDENCY_POLL_SECONDS = 2.0
 CHILD_POLL_SECONDS = 1.0
 HOLD_POLL_SECONDS = 5.0
 MISFIRES = 5  # times in a row that a supervisor may end before its agent began, not counted
-ALIVE_SECONDS = 60.0  # after which who asked for events is told that there are none
 MAX_ANSWER_BYTES = 4 << 20  # of the last attempt, in the last event
-FIGURES = (
-    "model", "input_tokens", "cached_tokens", "output_tokens", "cost_usd", "cost_estimated",
-    "tool_calls", "error_class", "reset_time",
-)  # fmt: skip
 # Of the failure that an exit code stands for.
 ERROR_CLASSES = {
     EXIT_QUOTA: quota.ERROR_CLASS,
     EXIT_USAGE: "bad-request",
     EXIT_NOT_FOUND: "not-installed",
 }
-_SAID = 200  # messages of the bus among which what was said before a crash is looked for
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -110,10 +103,7 @@ class Loop:
         self.settings = settings
         self.config = config
         self.spawner = spawner
-        self.tell = tell
-        self._on_event = on_event
-        self._spoke = time.monotonic()  # when the last event was told
-        self._ended_runs: list[runs.Run] = []  # attempts whose end this process has seen
+        self.announcer = LoopAnnouncer(self.task, settings.agent, tell, on_event)
         self._family = Family(self.task.runs_dir)
         self._hold = Hold(self.task.path)
         self._watch: Watch | None = None
@@ -208,8 +198,8 @@ class Loop:
             is_past = not runs.state(run).holder
             if not is_past:
                 text = f"{run.run_id} is still at work: taken over"
-                self._report("attempt-started", text, attempt=None, **self._named(run.run_id))
-            self._stay(attempt, Watch(self.spawner, path, self._warn), is_past)
+                self.announcer.report_start(run.run_id, text, None)
+            self._stay(attempt, Watch(self.spawner, path, self.announcer.warn), is_past)
 
     def _forget(self, attempt: Attempt) -> None:
         """Take out one that did not happen; those that this loop counts stay the same."""
@@ -240,13 +230,13 @@ class Loop:
             if waiting != told:
                 told = waiting
                 text = f"blocked by {', '.join(waiting)}"
-                self._post("PROGRESS", text)
+                self.announcer.post("PROGRESS", text)
                 self._note(loop_record.BLOCKED, text)
             self._pause(DEPENDENCY_POLL_SECONDS)
         else:
             return
         if told:
-            self._post(
+            self.announcer.post(
                 "FACT", f"dependencies satisfied: {', '.join(tasks.dependencies(self.task))}"
             )
 
@@ -262,7 +252,7 @@ class Loop:
             raise Ended(loop_record.STOPPED, EXIT_QUOTA, f"{why}; start it again then")
         self._waited += left
         text = f"waits for the quota of {self.settings.agent} until {when}"
-        self._post("WARNING", text)
+        self.announcer.post("WARNING", text)
         self._note(loop_record.RESTARTING, text, left)
         self._pause(left)
 
@@ -286,7 +276,7 @@ class Loop:
         while True:
             is_news = self._hold.look()
             if is_news and self._hold.reason:
-                self._warn(f"nothing starts: {self._hold.reason}")
+                self.announcer.warn(f"nothing starts: {self._hold.reason}")
             if not self._hold.reason:
                 return
             if self._hold.is_hopeless():
@@ -332,19 +322,20 @@ class Loop:
         try:
             fd = self.spawner.start(run.path, lock, order)
         except OSError as error:  # no descriptor, no memory: nothing was begun
-            self._warn(f"the supervisor of {run.run_id} could not be started: {error.strerror}")
+            self.announcer.warn(
+                f"the supervisor of {run.run_id} could not be started: {error.strerror}"
+            )
             fd = -1  # what is left of it is repaired, and counts as not begun
         faults.point("loop-spawned")
-        text = f"attempt {number} started: {run.run_id}"
-        self._report("attempt-started", text, attempt=number, **self._named(run.run_id))
-        return self._stay(attempt, Watch(self.spawner, run.path, self._warn, fd))
+        self.announcer.report_start(run.run_id, f"attempt {number} started: {run.run_id}", number)
+        return self._stay(attempt, Watch(self.spawner, run.path, self.announcer.warn, fd))
 
     def _announce_attempt(self, number: int, previous: runs.Run | None) -> None:
         most, text = self.settings.max_restarts, f"start of attempt {number}"
         text += f" of at most {most} with {self.settings.agent}"
         if previous is not None and number > 1:
             text += f"; {previous.run_id} ended without {tasks.DONE}"
-        self._post("INFO", text)
+        self.announcer.post("INFO", text)
 
     def _request(
         self,
@@ -424,7 +415,7 @@ class Loop:
             self._misfires += 1
             self._forget(attempt)
             self._save()
-            self._warn(f"{run.run_id} was not begun: {now.reason}")
+            self.announcer.warn(f"{run.run_id} was not begun: {now.reason}")
             if self._end is not None:
                 raise self._end
             self._pause(self.settings.restart_delay)
@@ -443,7 +434,7 @@ class Loop:
             attempt["result"] = "quota"
         self._save()
         faults.point("loop-settled")
-        self._report_end(run, attempt, now)
+        self.announcer.report_end(run, attempt, now)
         self._judge(run, now, is_past)
         return True
 
@@ -474,7 +465,7 @@ class Loop:
         elif not is_good:
             number, code = self._count(), run.text("exit_code")
             where = f"(exit {code}, {run.run_id})"
-            self._post("WARNING", f"attempt {number} failed: {now.reason} {where}")
+            self.announcer.post("WARNING", f"attempt {number} failed: {now.reason} {where}")
 
     def _why_again(self) -> str:
         last = self.record.attempts[-1] if self.record.attempts else {}
@@ -493,11 +484,11 @@ class Loop:
             if time.monotonic() >= limit:
                 spent = f"{self.settings.child_wait:g} s"
                 text = f"{len(living)} child runs still live after {spent}, not waited for: {names}"
-                self._post("WARNING", text)
+                self.announcer.post("WARNING", text)
                 return
             if not is_told:
                 is_told = True
-                self._post("INFO", f"done; waiting for {len(living)} child runs: {names}")
+                self.announcer.post("INFO", f"done; waiting for {len(living)} child runs: {names}")
             left = limit - time.monotonic()
             self._note(loop_record.CHILDREN, f"waiting for child runs: {names}", left)
             self._pause(min(CHILD_POLL_SECONDS, left), is_done=True)
@@ -506,13 +497,15 @@ class Loop:
     def _warn_of_unreadable(self) -> None:
         names = [name for name in self._family.unreadable if name not in self._warned]
         if names and not self._warned:
-            self._post("WARNING", f"cannot tell whether these runs live: {', '.join(names)}")
+            self.announcer.post(
+                "WARNING", f"cannot tell whether these runs live: {', '.join(names)}"
+            )
         self._warned.update(names)
 
     def _complete(self) -> int:
         """Say once that the task is done, and note it."""
         made = len(self.record.attempts)
-        self._post_once(
+        self.announcer.post_once(
             "INFO", f"completed: {tasks.DONE} after {made} runs of {self.settings.agent}"
         )
         faults.point("loop-completed")
@@ -521,39 +514,43 @@ class Loop:
             faults.point("loop-propagated")
             if told.is_new:
                 text = f"completion told to the project as {told.msg_id}; key {told.key}"
-                self._post("FACT", text)
+                self.announcer.post("FACT", text)
             else:
-                self._post_once("INFO", f"the project knows of the completion by {told.msg_id}")
+                self.announcer.post_once(
+                    "INFO", f"the project knows of the completion by {told.msg_id}"
+                )
         except (UserError, OSError) as error:
-            self._post("ERROR", f"the project could not be told of the completion: {error}")
+            self.announcer.post(
+                "ERROR", f"the project could not be told of the completion: {error}"
+            )
         self._finish(loop_record.DONE, EXIT_OK, "")
-        if self._on_event is None:
-            self.tell(f"task {self.task.task} is done")
+        if not self.announcer.has_events:
+            self.announcer.tell(f"task {self.task.task} is done")
         return EXIT_OK
 
     def _close(self, end: Ended) -> int:
         why = redact.one_line(end.why)
         if end.stop_runs:
             for problem in children.stop_all(self.task.runs_dir):
-                self._warn(problem)
+                self.announcer.warn(problem)
         if end.state == loop_record.FAILED:
             last = self.record.attempts[-1] if self.record.attempts else {}
             head = f"ERROR task={self.task.task} agent={self.settings.agent}"
             head += f" exit={last.get('exit_code', -1)} run={last.get('run', 'none')}"
-            self._post_once("ERROR", f"{head}: {why}")
+            self.announcer.post_once("ERROR", f"{head}: {why}")
         else:
-            self._post("INFO", f"the loop ends: {why}")
+            self.announcer.post("INFO", f"the loop ends: {why}")
         faults.point("loop-declared")
         self._finish(end.state, end.code, why)
-        if self._on_event is None:  # else the result was the last event
-            self.tell(f"task {self.task.task} {end.state}: {why}")
+        if not self.announcer.has_events:  # else the result was the last event
+            self.announcer.tell(f"task {self.task.task} {end.state}: {why}")
         return end.code
 
     def _finish(self, state: str, code: int, why: str) -> None:
         fields = self.record.fields
         # First: killed in between, it goes on with a task that has not ended, and says it again.
-        if self._on_event is not None:
-            self._emit(
+        if self.announcer.has_events:
+            self.announcer.emit(
                 "result", why or f"task {self.task.task} is done", **self._result(state, code, why)
             )
         fields.update(state=state, why=why, ended=ids.rfc3339(), exit_code=code)
@@ -586,10 +583,7 @@ class Loop:
         left = self._deadline - time.monotonic()
         is_bound = not is_done and self._end is None
         bounded = min(seconds, max(0.0, left)) if is_bound else seconds
-        if self._on_event is not None:
-            if time.monotonic() - self._spoke >= ALIVE_SECONDS:
-                self._emit("alive", "the loop goes on")
-            bounded = min(bounded, ALIVE_SECONDS)
+        bounded = self.announcer.patience(bounded)
         try:
             ready = self._poller.poll(bounded * 1000)
         finally:
@@ -613,7 +607,7 @@ class Loop:
         is_again = self._end is not None
         self._end = self._end or end
         if self._watch is not None:
-            self.tell(f"stopping {self._watch.run_id}: {redact.one_line(end.why)}")
+            self.announcer.tell(f"stopping {self._watch.run_id}: {redact.one_line(end.why)}")
             self._watch.stop(once_more=is_again)
 
     # -- telling ----------------------------------------------------------------
@@ -628,7 +622,7 @@ class Loop:
         fields.pop("until", None)
         if seconds:
             fields["until"] = ids.rfc3339(time.time_ns() + int(seconds * 1e9))
-        self._emit("waiting", why, state=state, until=fields.get("until"))
+        self.announcer.emit("waiting", why, state=state, until=fields.get("until"))
         self._save()
 
     def _save(self) -> None:
@@ -638,47 +632,15 @@ class Loop:
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            self._warn(f"{self.task.file(tasks.LOOP)} cannot be written: {error.strerror}")
-
-    # -- events
-
-    def _emit(self, kind: str, text: str, **fields: object) -> None:
-        """Tell an event to who asked for events; it is no line for people."""
-        if self._on_event is not None:
-            self._spoke = time.monotonic()
-            self._on_event(Event(kind, text, **fields))
-
-    def _report(self, kind: str, text: str, **fields: object) -> None:
-        """Tell an event, or its line to who asked for none."""
-        if self._on_event is None:
-            self.tell(text)
-        else:
-            self._emit(kind, text, **fields)
-
-    def _named(self, run_id: str) -> dict[str, object]:
-        return {"run": run_id, "agent": self.settings.agent}
-
-    def _report_end(self, run: runs.Run, attempt: Attempt, now: runs.State) -> None:
-        """Tell the end of an attempt, and what all that have ended in this process used together."""
-        text = f"{run.run_id} {now.status}"
-        text += f": {now.reason}" if now.status != runs.COMPLETED else ""
-        self._ended_runs.append(run)
-        fields = {key: run.record.get(key) for key in FIGURES}
-        fields["total"] = self._total()
-        fields.update(result=attempt["result"], exit_code=attempt["exit_code"])
-        fields.update(why=attempt.get("why"), seconds=round(run.seconds(), 3))
-        self._report("attempt-ended", text, **self._named(run.run_id), **fields)
-
-    def _total(self) -> dict[str, object]:
-        records = [run.record for run in self._ended_runs]
-        calls = [value for record in records if isinstance(value := record.get("tool_calls"), int)]
-        return {**usage.Usage(records).fields(), "tool_calls": sum(calls) if calls else None}
+            self.announcer.warn(f"{self.task.file(tasks.LOOP)} cannot be written: {error.strerror}")
 
     def _result(self, state: str, code: int, why: str) -> dict[str, object]:
         """How the loop has ended: the fields of its last event."""
         attempts = [attempt for attempt in self.record.attempts if attempt.get("run")]
         found: dict[str, object] = {"status": state, "exit_code": code, "why": why or None}
-        found.update(agent=self.settings.agent, attempts=self._count(), total=self._total())
+        found.update(
+            agent=self.settings.agent, attempts=self._count(), total=self.announcer.total()
+        )
         last = None
         if attempts:
             last = runs.read(os.path.join(self.task.runs_dir, str(attempts[-1]["run"])))
@@ -693,30 +655,6 @@ class Loop:
         if code == EXIT_QUOTA and last is not None:
             found["reset_time"] = last.record.get("reset_time")
         return found
-
-    def _warn(self, text: str) -> None:
-        self._post("WARNING", text)
-
-    def _post_once(self, type_: str, text: str) -> None:
-        """The same, unless it was the last of its kind that was said: a crash may lie between."""
-        try:
-            said = [
-                m.body for m in bus.last(self.task.bus, _SAID) if m.type == type_ and not m.run_id
-            ]
-        except (UserError, OSError):
-            said = []
-        if said[-1:] == [redact.text(text)]:
-            return
-        self._post(type_, text)
-
-    def _post(self, type_: str, text: str) -> None:
-        """A message of the loop on the task's bus; no trouble in telling ends a loop."""
-        self.tell(text)
-        project, task = self.task.project, self.task.task
-        try:
-            bus.append(self.task.bus, type_=type_, body=text, project=project, task=task, run="")
-        except (UserError, OSError) as error:
-            self.tell(f"bus: {error}")
 
 
 def _answer(run: runs.Run | None) -> str:

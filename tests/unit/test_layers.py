@@ -28,7 +28,7 @@ LAYERS = [
     "retries", "stage_clocks", "quota_watch", "starts", "course",
     "activity", "estimate", "waits", "why", "printer", "frame", "view", "attach", "report", "scheduler",
     "listing", "sessions",
-    "children", "propagation", "loop_record", "loop_settings", "loop_watch", "loop_control", "loop",
+    "children", "propagation", "loop_record", "loop_announcer", "loop_settings", "loop_watch", "loop_control", "loop",
     "index_entries", "index", "task_listing", "standing", "cleaning",
     "monitor", "monitor.keys", "monitor.plans", "monitor.facts", "monitor.text", "monitor.reader",
     "monitor.app", "monitor.frame", "monitor.painter", "monitor.screen", "monitor.follow",
