@@ -83,6 +83,22 @@ COMMON = (
     Option("-h", "--help", help="print this help and exit"),
 )
 
+# Of the scripts that look at runs; some of them can read those of the original, too.
+ROOT = Option(
+    "--root", metavar="DIR", help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)"
+)
+RUNS_DIR = Option(
+    "--runs-dir",
+    metavar="DIR",
+    help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)",
+)
+ANY_RUNS_DIR = Option(
+    "--runs-dir",
+    metavar="DIR",
+    help="the runs folder, or a storage root of the Go original "
+    "(default: $JRUN_RUNS_DIR, else ROOT/runs)",
+)
+
 
 class Values:
     """The parsed command line: an attribute for each option and positional."""

@@ -7,7 +7,7 @@ import sys
 
 from lib import cleaning, config, listing, redact, supervisor
 from lib.cleaning import Choice, Item, Wish
-from lib.cli import Command, Option, Values, run
+from lib.cli import ROOT, RUNS_DIR, Command, Option, Values, run
 from lib.errors import EXIT_FAILED, EXIT_OK, UsageError, UserError
 from lib.index import Index
 
@@ -53,16 +53,8 @@ BUS.YYYYMMDD-HHMMSS.archived beside it, with every message.""",
             default="10MB",
             help="what is large: KB, MB, GB (10MB)",
         ),
-        Option(
-            "--root",
-            metavar="DIR",
-            help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
-        ),
-        Option(
-            "--runs-dir",
-            metavar="DIR",
-            help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)",
-        ),
+        ROOT,
+        RUNS_DIR,
     ),
     examples=(
         "bin/clean-runs",

@@ -7,7 +7,7 @@ import sys
 import time
 
 from lib import listing, redact, runs, textual, usage
-from lib.cli import Command, Option, Values, run
+from lib.cli import ANY_RUNS_DIR, ROOT, Command, Option, Values, run
 from lib.errors import UsageError
 from lib.textual import duration, table
 
@@ -61,17 +61,8 @@ run; without one it is done, blocked (by the tasks named), or -.""",
             help="one JSON object a line: the record, status, exit_code, reason, "
             "alive_by (supervisor, agent or nothing) and path",
         ),
-        Option(
-            "--root",
-            metavar="DIR",
-            help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
-        ),
-        Option(
-            "--runs-dir",
-            metavar="DIR",
-            help="the runs folder, or a storage root of the Go original "
-            "(default: $JRUN_RUNS_DIR, else ROOT/runs)",
-        ),
+        ROOT,
+        ANY_RUNS_DIR,
     ),
     examples=(
         "bin/list-runs",

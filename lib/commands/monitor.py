@@ -7,7 +7,7 @@ import sys
 import time
 
 from lib import config, listing, paths
-from lib.cli import Command, Option, Values, run
+from lib.cli import ANY_RUNS_DIR, ROOT, Command, Option, Values, run
 from lib.errors import EXIT_OK, UsageError
 from lib.index import Index
 from lib.monitor import follow, report, text
@@ -53,17 +53,8 @@ or TERM=dumb, it is --once.  Should a terminal stay odd after kill -9: reset""",
             default=DEFAULT_LIMIT,
             help="for --once and --json: of what is over the newest N (20); 0 = all",
         ),
-        Option(
-            "--root",
-            metavar="DIR",
-            help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
-        ),
-        Option(
-            "--runs-dir",
-            metavar="DIR",
-            help="the runs folder, or a storage root of the Go original "
-            "(default: $JRUN_RUNS_DIR, else ROOT/runs)",
-        ),
+        ROOT,
+        ANY_RUNS_DIR,
     ),
     examples=(
         "bin/monitor",

@@ -6,7 +6,7 @@ import os
 import sys
 
 from lib import config, faults, ids, paths, redact, runner, runs, supervisor
-from lib.cli import Command, Option, Values, parse_seconds, parse_variables, run
+from lib.cli import RUNS_DIR, Command, Option, Values, parse_seconds, parse_variables, run
 from lib.errors import UsageError
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ all it started: SIGTERM first, SIGKILL after $CONDUCTOR_STOP_GRACE (30) s.""",
         Option("--replay", metavar="RUN", help="play a recorded run again, for no tokens: a part of its id, or its folder"),
         Option("--speed", metavar="N", help="with --replay: N times as fast (default: 1); 0 = without waiting"),
         Option("--root", metavar="DIR", help="where runs/ and MESSAGE-BUS.md are (default: $CONDUCTOR_ROOT, else the clone)"),
-        Option("--runs-dir", metavar="DIR", help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)"),
+        RUNS_DIR,
         Option("--bus", metavar="FILE", help="the bus for RUN_START and RUN_STOP (default: $JRUN_MESSAGE_BUS, else ROOT's)"),
         Option("--config", metavar="FILE", help="the config (default: $CONDUCTOR_CONFIG, ./config.yaml, …)"),
         Option("--env", metavar="KEY=VALUE", many=True, help="set a variable for the agent; may be repeated"),

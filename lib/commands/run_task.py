@@ -22,7 +22,7 @@ from lib import (
     supervisor,
     tasks,
 )
-from lib.cli import Command, Option, Values, parse_seconds, parse_variables, run
+from lib.cli import ROOT, Command, Option, Values, parse_seconds, parse_variables, run
 from lib.errors import EXIT_OK, UsageError, UserError
 from lib.events import Event
 from lib.loop import ERROR_CLASSES, Loop
@@ -65,7 +65,7 @@ stop the agent and all it started; a closed terminal changes nothing.""",
         Option("--model", metavar="NAME", help="the model, where the agent lets one choose"),
         Option("--env", metavar="KEY=VALUE", many=True, help="set a variable for the agent; KEY alone hands on the one of this process; may be repeated"),
         Option("--json", help="print events instead, one JSON object a line: docs/events.md"),
-        Option("--root", metavar="DIR", help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)"),
+        ROOT,
         Option("--runs-dir", metavar="DIR", help="the runs folder, or a storage root of the original (default: ROOT/runs)"),
         Option("--config", metavar="FILE", help="the config (default: $CONDUCTOR_CONFIG, ./config.yaml, …)"),
     ),

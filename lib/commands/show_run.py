@@ -7,7 +7,7 @@ import sys
 import time
 
 from lib import files, listing, redact, runs, shown, usage
-from lib.cli import Command, Option, Values, run
+from lib.cli import ROOT, RUNS_DIR, Command, Option, Values, run
 from lib.errors import EXIT_FAILED, EXIT_OK, UsageError, UserError
 from lib.textual import duration, table
 
@@ -44,16 +44,8 @@ The raw bytes are in the run's folder, which is shown.  Writes nothing.""",
         Option("-f", "--follow", help="follow the transcript, or --file, until the run has ended"),
         Option("--file", metavar="NAME", help=f"only the end of this file: {', '.join(NAMES)}"),
         Option("--json", help="the record and the state as one JSON object"),
-        Option(
-            "--root",
-            metavar="DIR",
-            help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
-        ),
-        Option(
-            "--runs-dir",
-            metavar="DIR",
-            help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)",
-        ),
+        ROOT,
+        RUNS_DIR,
     ),
     examples=(
         "bin/show-run",

@@ -7,7 +7,7 @@ import sys
 import time
 
 from lib import config, listing, procs, redact, runs, supervisor
-from lib.cli import Command, Option, Values, run
+from lib.cli import ROOT, RUNS_DIR, Command, Option, Values, run
 from lib.errors import EXIT_BUG, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, UsageError, UserError
 
 TYPE_CHECKING = False
@@ -33,16 +33,8 @@ on another machine is left alone.""",
             "--project", metavar="ID", help="with --task: a task's loop, and all that runs of it"
         ),
         Option("--task", metavar="ID", help="the task of --project to stop"),
-        Option(
-            "--root",
-            metavar="DIR",
-            help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
-        ),
-        Option(
-            "--runs-dir",
-            metavar="DIR",
-            help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)",
-        ),
+        ROOT,
+        RUNS_DIR,
     ),
     examples=(
         "bin/stop-run infra-storage",
