@@ -25,9 +25,9 @@ SIGINT, SIGPIPE = 2, 13
 class Option:
     """One option: `names` such as ("-n", "--lines"), a metavar unless it is a switch.
 
-    `kind` is "text", "int", "seconds" (a duration), "switch"; `many` collects
-    the values of a repeated option in a list; one that `is_optional` may stand
-    without its value, which is then "".
+    `kind` is "text", "int", "count" (0 or more), "seconds" (a duration), "switch";
+    `many` collects the values of a repeated option in a list; one that
+    `is_optional` may stand without its value, which is then "".
     """
 
     __slots__ = ("default", "dest", "help", "is_optional", "kind", "many", "metavar", "names")
@@ -220,14 +220,17 @@ def _convert(option: Option, name: str, text: str) -> object:
     if not text:  # an unset variable of the caller, not a wish for the default
         raise UsageError(f"{name} has an empty value; give one, or leave {name} out")
     try:
-        if option.kind == "int":
-            return int(text)
         if option.kind == "seconds":
             return parse_seconds(text)
+        if option.kind not in ("int", "count"):
+            return text
+        number = int(text)
     except ValueError:
-        wanted = "a whole number" if option.kind == "int" else "a time such as 90s, 15m or 2h"
+        wanted = "a time such as 90s, 15m or 2h" if option.kind == "seconds" else "a whole number"
         raise UsageError(f"{name}: {text!r} is not {wanted}") from None
-    return text
+    if number < 0 and option.kind == "count":
+        raise UsageError(f"{name}: {number} is below 0; see --help")
+    return number
 
 
 def _take_positionals(command: Command, words: list[str], values: dict[str, object]) -> None:

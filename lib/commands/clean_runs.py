@@ -37,7 +37,11 @@ BUS.YYYYMMDD-HHMMSS.archived beside it, with every message.""",
         ),
         Option("--keep-failed", help="keep runs that failed"),
         Option(
-            "--keep", metavar="N", kind="int", default=0, help="keep the newest N runs of each task"
+            "--keep",
+            metavar="N",
+            kind="count",
+            default=0,
+            help="keep the newest N runs of each task",
         ),
         Option("--project", metavar="ID", help="only of this project"),
         Option("--task", metavar="ID", help="only of this task"),
@@ -94,9 +98,6 @@ def clean_runs(values: Values) -> int:
 
 
 def _wish(values: Values) -> Wish:
-    keep = values.number("keep") or 0
-    if keep < 0:
-        raise UsageError(f"--keep: {keep} is below 0; see --help")
     size = values.text("bus_max_size") or ""
     try:
         limit = cleaning.parse_bytes(size)
@@ -105,7 +106,7 @@ def _wish(values: Values) -> Wish:
     return Wish(
         older_than_seconds=values.seconds("older_than") or 0.0,
         keep_failed=values.flag("keep_failed"),
-        keep=keep,
+        keep=values.number("keep") or 0,
         project=values.text("project"),
         task=values.text("task"),
         done_tasks=values.flag("delete_done_tasks"),

@@ -53,7 +53,11 @@ run; without one it is done, blocked (by the tasks named), or -.""",
             "2026-02-23T20:48Z (UTC)",
         ),
         Option(
-            "-n", metavar="N", kind="int", default=DEFAULT_LIMIT, help="the newest N (50); 0 = all"
+            "-n",
+            metavar="N",
+            kind="count",
+            default=DEFAULT_LIMIT,
+            help="the newest N (50); 0 = all",
         ),
         Option("--all", help="all of them"),
         Option(
@@ -82,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def list_runs(values: Values) -> int:
     wanted = _wanted(values)
-    limit = _limit(values)
+    limit = 0 if values.flag("all") else values.number("n") or 0
     folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
     if values.flag("tasks"):
         return _list_tasks(values, folder, wanted, limit)
@@ -154,13 +158,6 @@ def _wanted(values: Values) -> listing.Wanted:
         agent=values.text("agent"),
         since=bound,
     )
-
-
-def _limit(values: Values) -> int:
-    limit = values.number("n") or 0
-    if limit < 0:
-        raise UsageError(f"-n: {limit} is below 0; see --help")
-    return 0 if values.flag("all") else limit
 
 
 def _text(rows: list[listing.Row]) -> str:

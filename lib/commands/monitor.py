@@ -49,7 +49,7 @@ or TERM=dumb, it is --once.  Should a terminal stay odd after kill -9: reset""",
         Option(
             "-n",
             metavar="N",
-            kind="int",
+            kind="count",
             default=DEFAULT_LIMIT,
             help="for --once and --json: of what is over the newest N (20); 0 = all",
         ),
@@ -74,8 +74,6 @@ def monitor(values: Values) -> int:
     if len(modes) > 1:
         raise UsageError(f"--{modes[0]} and --{modes[1]}: choose one; see --help")
     limit = values.number("n") or 0
-    if limit < 0:
-        raise UsageError(f"-n: {limit} is below 0; see --help")
     interval = values.seconds("interval")
     if interval is not None and interval < LEAST_SECONDS:
         raise UsageError(f"--interval: at least {LEAST_SECONDS:g} s; see --help")

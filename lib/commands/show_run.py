@@ -39,7 +39,7 @@ The raw bytes are in the run's folder, which is shown.  Writes nothing.""",
     ),
     options=(
         Option(
-            "-n", metavar="LINES", kind="int", default=DEFAULT_LINES, help="lines (10); 0 = all"
+            "-n", metavar="LINES", kind="count", default=DEFAULT_LINES, help="lines (10); 0 = all"
         ),
         Option("-f", "--follow", help="follow the transcript, or --file, until the run has ended"),
         Option("--file", metavar="NAME", help=f"only the end of this file: {', '.join(NAMES)}"),
@@ -65,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def show_run(values: Values) -> int:
     name = _file_name(values)
     count = values.number("n") or 0
-    if count < 0:
-        raise UsageError(f"-n: {count} is below 0; see --help")
     follows, as_json = values.flag("follow"), values.flag("json")
     if as_json and (follows or name):
         raise UsageError("--json shows the record alone; leave out -f and --file")
