@@ -76,6 +76,14 @@ class Command:
         self.examples = examples
         self.exit_codes = exit_codes
 
+    def tell(self, text: str) -> None:
+        """Print a line for people on stderr, redacted, behind all that was printed before."""
+        from lib import redact
+
+        sys.stdout.flush()
+        sys.stderr.write(f"{self.name}: {redact.one_line(text)}\n")
+        sys.stderr.flush()
+
 
 COMMON = (
     Option("--debug", help="show a traceback when something fails"),
@@ -391,6 +399,15 @@ def _report(command: Command, text: str, code: int, debug: bool) -> int:
     except OSError:
         pass  # nobody is there to read it; the exit code still tells
     return code
+
+
+def say(text: str) -> None:
+    """Print at once.  Nobody may be listening any more: the script goes on all the same."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError:  # EPIPE; EIO of a closed terminal
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _die_by_sigint() -> None:

@@ -93,7 +93,7 @@ def clean_runs(values: Values) -> int:
         _say(f"would {_line(item)}")
     _say(_summary("would free", choice.items, choice))
     if choice.items:
-        _tell("nothing was removed; --yes does it")
+        COMMAND.tell("nothing was removed; --yes does it")
     return EXIT_OK
 
 
@@ -127,7 +127,7 @@ def _act(choice: Choice, folder: str) -> int:
         done.append(item)
         _say(_line(item))
     for path in cleaning.empty_trash(folder, done):
-        _tell(f"cannot be removed whole: {path}; remove it by hand")
+        COMMAND.tell(f"cannot be removed whole: {path}; remove it by hand")
         code = EXIT_FAILED
     _say(_summary("freed", done, choice))
     return code
@@ -155,8 +155,3 @@ def _summary(verb: str, items: Sequence[Item], choice: Choice) -> str:
 
 def _say(text: str) -> None:
     sys.stdout.write(f"{redact.one_line(text)}\n")
-
-
-def _tell(text: str) -> None:
-    sys.stdout.flush()
-    sys.stderr.write(f"{COMMAND.name}: {redact.one_line(text)}\n")

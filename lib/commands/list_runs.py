@@ -97,12 +97,11 @@ def list_runs(values: Values) -> int:
             sys.stdout.write(listing.to_json(listing.as_dict(row)))
     elif rows:
         sys.stdout.write(_text(rows))
-    sys.stdout.flush()
     if more:
-        _tell(f"{more} older runs are not shown; -n {limit + more} or --all shows them")
+        COMMAND.tell(f"{more} older runs are not shown; -n {limit + more} or --all shows them")
     elif not rows:
         which = "no runs" if wanted.is_everything() else "no such runs"
-        _tell(f"{which} in {redact.for_terminal(folder)}")
+        COMMAND.tell(f"{which} in {folder}")
     return 0
 
 
@@ -125,16 +124,11 @@ def _list_tasks(values: Values, folder: str, wanted: listing.Wanted, limit: int)
     elif entries:
         rows = [list(task_listing.COLUMNS), *map(task_listing.cells, entries)]
         sys.stdout.write("\n".join(table(rows, _width())) + "\n")
-    sys.stdout.flush()
     if more:
-        _tell(f"{more} older tasks are not shown; -n {limit + more} or --all shows them")
+        COMMAND.tell(f"{more} older tasks are not shown; -n {limit + more} or --all shows them")
     elif not entries:
-        _tell(f"no such task folders in {redact.for_terminal(folder)}")
+        COMMAND.tell(f"no such task folders in {folder}")
     return 0
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{COMMAND.name}: {text}\n")
 
 
 def _wanted(values: Values) -> listing.Wanted:

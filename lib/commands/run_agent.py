@@ -6,7 +6,7 @@ import os
 import sys
 
 from lib import config, faults, ids, paths, redact, runner, runs, supervisor
-from lib.cli import RUNS_DIR, Command, Option, Values, parse_seconds, parse_variables, run
+from lib.cli import RUNS_DIR, Command, Option, Values, parse_seconds, parse_variables, run, say
 from lib.errors import UsageError
 
 TYPE_CHECKING = False
@@ -106,13 +106,13 @@ def run_agent(values: Values) -> int:
     record, lock = runs.allocate(runs_dir, task or "", in_task_folder=bool(task_folder))
     as_json = values.flag("json")
     if not as_json:
-        _say(f"RUN_ID={record.run_id}\nRUN_DIR={redact.for_terminal(record.path)}\n")
+        say(f"RUN_ID={record.run_id}\nRUN_DIR={redact.for_terminal(record.path)}\n")
 
     def begin(pid: int) -> None:
         if gate >= 0:
             os.close(gate)  # it is recorded: another --resume sees it
         if not as_json:
-            _say(f"PID={pid}\n")
+            say(f"PID={pid}\n")
 
     code = runner.start(
         record,
@@ -124,7 +124,7 @@ def run_agent(values: Values) -> int:
     if as_json:
         import json
 
-        _say(json.dumps(record.record, ensure_ascii=False) + "\n")
+        say(json.dumps(record.record, ensure_ascii=False) + "\n")
     elif code and record.text("error_summary"):
         try:
             sys.stderr.write(f"{COMMAND.name}: {record.text('error_summary')}\n")
@@ -140,17 +140,8 @@ def _task_folder(runs_dir: str) -> str:
     return str(folder) if is_there else ""
 
 
-def _say(text: str) -> None:
-    """Print at once.  Nobody may be listening any more: the run goes on all the same."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError:  # EPIPE; EIO of a closed terminal
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
 def _follower() -> Callable[[str], None]:
-    return lambda text: _say(redact.for_terminal(text))
+    return lambda text: say(redact.for_terminal(text))
 
 
 def _prompt(values: Values, cwd: str) -> bytes:

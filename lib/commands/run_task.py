@@ -22,7 +22,7 @@ from lib import (
     supervisor,
     tasks,
 )
-from lib.cli import ROOT, Command, Option, Values, parse_seconds, parse_variables, run
+from lib.cli import ROOT, Command, Option, Values, parse_seconds, parse_variables, run, say
 from lib.errors import EXIT_OK, UsageError, UserError
 from lib.events import Event
 from lib.loop import ERROR_CLASSES, Loop
@@ -131,7 +131,7 @@ def _run_task(values: Values) -> int:
                 Event("task", f"task {task.task} in {task.path}", task=task.task, path=task.path)
             )
         else:
-            _say(f"TASK_ID={task.task}\nTASK_DIR={redact.for_terminal(task.path)}\n")
+            say(f"TASK_ID={task.task}\nTASK_DIR={redact.for_terminal(task.path)}\n")
         prompt = _settle_prompt(task, given, tell)
         _check_prompt(type_name, task, prompt)
         if values.is_given("depends_on"):
@@ -313,7 +313,7 @@ def _detach(record: LoopRecord) -> bool:
     pid = os.fork()
     if pid:
         stop = f"stop-run --project {record.task.project} --task {record.task.task}"
-        _say(
+        say(
             f"PID={pid}\nthe loop goes on as pid {pid} and writes to {redact.for_terminal(path)}; "
             f"stop it: {stop}\n"
         )
@@ -334,18 +334,9 @@ def _note(text: str) -> None:
 
 
 def _print(event: Event) -> None:
-    _say(event.as_json() + "\n")
+    say(event.as_json() + "\n")
 
 
 def _tell(text: str) -> None:
     line = redact.for_terminal(redact.text(text)).replace("\n", " ")
-    _say(f"{ids.rfc3339()[11:19]} {line}\n")
-
-
-def _say(text: str) -> None:
-    """Print at once.  Nobody may be listening any more: the loop goes on all the same."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError:  # EPIPE; EIO of a closed terminal
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    say(f"{ids.rfc3339()[11:19]} {line}\n")

@@ -206,15 +206,13 @@ def _follow(record: runs.Run, name: str, count: int) -> int:
             break
         if state.holder == "agent" and not orphaned:
             orphaned = True
-            _tell("its supervisor is gone: the agent lives on, and only --file stdout still grows")
+            COMMAND.tell(
+                "its supervisor is gone: the agent lives on, and only --file stdout still grows"
+            )
         time.sleep(POLL_SECONDS)
     rest = growing.finish()
     _say(rest + "\n" if rest else "")
     if state.status == runs.COMPLETED:
         return EXIT_OK
-    _tell(f"{record.run_id} {state.status}: {state.reason}")
+    COMMAND.tell(f"{record.run_id} {state.status}: {state.reason}")
     return EXIT_FAILED
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{COMMAND.name}: {redact.one_line(text)}\n")

@@ -7,7 +7,7 @@ import sys
 import time
 
 from lib import config, listing, procs, redact, runs, supervisor
-from lib.cli import ROOT, RUNS_DIR, Command, Option, Values, run
+from lib.cli import ROOT, RUNS_DIR, Command, Option, Values, run, say
 from lib.errors import EXIT_BUG, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, UsageError, UserError
 
 TYPE_CHECKING = False
@@ -66,7 +66,7 @@ def stop_run(values: Values) -> int:
         rows, _ = listing.select(folder, listing.Wanted(statuses=[runs.RUNNING]))
         chosen = [row.run for row in rows]
         if not chosen:
-            _tell("no run is running")
+            COMMAND.tell("no run is running")
     return _stop_all({record.path: record for record in chosen})
 
 
@@ -84,7 +84,7 @@ def _stop_task(values: Values) -> int:
         raise UserError(f"no task {name} of project {project} in {redact.for_terminal(folder)}")
     was_alive, problems = loop_control.stop(task)
     for problem in problems:
-        _tell(problem)
+        COMMAND.tell(problem)
     sys.stdout.write(f"stopped {name}\n" if was_alive else f"{name} was not running\n")
     return EXIT_FAILED if problems else EXIT_OK
 
@@ -116,7 +116,9 @@ def _stop_all(chosen: dict[str, runs.Run]) -> int:
         if working and not told and time.monotonic() - began > PATIENT_SECONDS:
             told = True
             grace = supervisor.stop_grace()
-            _tell(f"waiting for {len(working)} to end; SIGKILL follows after {grace:g} s of grace")
+            COMMAND.tell(
+                f"waiting for {len(working)} to end; SIGKILL follows after {grace:g} s of grace"
+            )
         time.sleep(POLL_SECONDS if working else 0)
     return code
 
@@ -133,13 +135,13 @@ def _fork(record: runs.Run) -> int:
     except KeyboardInterrupt:
         code = EXIT_SIGNAL + procs.SIGINT
     except UserError as error:
-        _tell(str(error))
+        COMMAND.tell(str(error))
         code = EXIT_FAILED
     except OSError as error:
-        _tell(f"{record.run_id}: {error}")
+        COMMAND.tell(f"{record.run_id}: {error}")
         code = EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the outermost frame of this process
-        _tell(f"{record.run_id}: bug: {type(error).__name__}: {error}")
+        COMMAND.tell(f"{record.run_id}: bug: {type(error).__name__}: {error}")
     finally:
         os._exit(code)  # without what the parent would do at its exit
     return code
@@ -148,12 +150,7 @@ def _fork(record: runs.Run) -> int:
 def _stop(record: runs.Run) -> int:
     how = supervisor.stop(record.path)
     name = redact.one_line(record.run_id)
-    text = f"stopped {name}\n" if how == "stopped" else f"{name} had already ended\n"
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError:
-        pass  # nobody reads it; the run is stopped all the same
+    say(f"stopped {name}\n" if how == "stopped" else f"{name} had already ended\n")
     return EXIT_OK
 
 
@@ -161,10 +158,5 @@ def _judge(record: runs.Run, status: int) -> int:
     """The exit code for what became of one; a bug or a signal has said nothing yet."""
     code = os.waitstatus_to_exitcode(status)
     if code not in (EXIT_OK, EXIT_FAILED):
-        _tell(f"{record.run_id}: stopping it was cut off ({code}); run stop-run again")
+        COMMAND.tell(f"{record.run_id}: stopping it was cut off ({code}); run stop-run again")
     return EXIT_OK if code == EXIT_OK else EXIT_FAILED
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{COMMAND.name}: {redact.one_line(text)}\n")
-    sys.stderr.flush()

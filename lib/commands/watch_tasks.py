@@ -80,7 +80,7 @@ def watch_tasks(values: Values) -> int:
     while watch.look():
         left = limit - time.monotonic()
         if left <= 0:
-            _tell(f"after {spoken(timeout)} these have not ended: {watch.open_tasks()}")
+            COMMAND.tell(f"after {spoken(timeout)} these have not ended: {watch.open_tasks()}")
             return EXIT_TIMEOUT
         time.sleep(min(interval, left))
     return EXIT_OK if watch.all_good() else EXIT_FAILED
@@ -154,7 +154,3 @@ class _Watch:
 
 def _facts(standing_now: Standing) -> tuple[object, ...]:
     return standing_now.status, standing_now.why, standing_now.has_ended
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{COMMAND.name}: {redact.one_line(text)}\n")
