@@ -7,7 +7,6 @@ run that lives.
 from __future__ import annotations
 
 import heapq
-import os
 import time
 
 from lib import config, files, frame, ids, listing, loop_record, redact, runs, state, waits, why
@@ -196,7 +195,7 @@ class Observer:
                 for path, entry in self.index.runs.items()
                 if path in self._costs and not entry.is_live
             )
-            newest = heapq.nlargest(RECENT_RUNS, entries, key=_age)
+            newest = heapq.nlargest(RECENT_RUNS, entries, key=RunEntry.order)
             self._ended = [RunView(entry) for entry in newest]
         return self._ended
 
@@ -422,7 +421,3 @@ def _is_recent(when_ns: int) -> bool:
 
 def _waits(entry: state.TaskState) -> bool:
     return entry.state == state.WAITING or waits.seconds_to_wait(entry, time.time()) > 0
-
-
-def _age(entry: RunEntry) -> tuple[int, str]:
-    return entry.started_ns, os.path.basename(entry.path)
