@@ -57,7 +57,7 @@ def stop_run(values: Values) -> int:
         return _stop_task(values)
     if bool(names) == values.flag("all"):
         raise UsageError("name a RUN or more, or --all, but not both; see --help")
-    _learn_tokens()
+    config.know_tokens()  # a run that is taken over is rendered anew, and redacted here
     folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
     supervisor.repair_all(folder)
     if names:
@@ -77,7 +77,7 @@ def _stop_task(values: Values) -> int:
     project, name = values.text("project"), values.text("task")
     if not (project and name) or values.items("run") or values.flag("all"):
         raise UsageError("--project and --task together name one task to stop, and nothing else")
-    _learn_tokens()
+    config.know_tokens()  # a run that is taken over is rendered anew, and redacted here
     folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
     task = tasks.locate(folder, project, name)
     if not os.path.isdir(task.path):
@@ -87,14 +87,6 @@ def _stop_task(values: Values) -> int:
         COMMAND.tell(problem)
     sys.stdout.write(f"stopped {name}\n" if was_alive else f"{name} was not running\n")
     return EXIT_FAILED if problems else EXIT_OK
-
-
-def _learn_tokens() -> None:
-    """A run that is taken over is rendered anew, and what it printed redacted here."""
-    try:
-        config.load()
-    except (UserError, OSError):
-        pass  # a broken config must not keep anybody from stopping a run
 
 
 def _stop_all(chosen: dict[str, runs.Run]) -> int:
