@@ -60,6 +60,12 @@ class Config:
             return name
         return next((n for n, entry in self.agents.items() if entry.get("type") == name), "")
 
+    def limit(self, key: str, given: float | None) -> float:
+        """A limit of a run in seconds: the given one, else the default written here, else 0."""
+        from lib.cli import parse_seconds
+
+        return parse_seconds(str(self.defaults.get(key) or 0)) if given is None else given
+
     def check_token(self, name: str) -> None:
         """UserError when the token file of that agent cannot be used; of others it may be missing."""
         fault = self.token_faults.get(self._name(name))

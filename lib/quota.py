@@ -38,6 +38,11 @@ def margin() -> float:
     return seconds if 0 <= seconds <= _DAY_SECONDS else MARGIN_SECONDS
 
 
+def max_wait(given: float | None, is_refused: bool) -> float:
+    """The longest wait with nothing else to do, in seconds, of --max-wait and --no-wait."""
+    return 0.0 if is_refused else MAX_WAIT_SECONDS if given is None else given
+
+
 def next_try(reset: float, now: float) -> float:
     """When a provider may be asked again that is closed until `reset`, 0 for one that did not say.
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 from lib import config, faults, ids, paths, redact, runner, runs, supervisor
-from lib.cli import RUNS_DIR, Command, Option, Values, parse_seconds, parse_variables, run, say
+from lib.cli import RUNS_DIR, Command, Option, Values, parse_variables, run, say
 from lib.errors import UsageError
 
 TYPE_CHECKING = False
@@ -93,8 +93,8 @@ def run_agent(values: Values) -> int:
         parent=values.text("parent") or os.environ.get("JRUN_ID"),
         previous=earlier.run_id if earlier else values.text("previous"),
         bus=paths.bus_path(values.text("root"), values.text("bus")),
-        timeout=_limit(values, settings, "timeout"),
-        idle_timeout=_limit(values, settings, "idle_timeout"),
+        timeout=settings.limit("timeout", values.seconds("timeout")),
+        idle_timeout=settings.limit("idle_timeout", values.seconds("idle_timeout")),
         model=values.text("model"),
         env=parse_variables(values.items("env")),
         keep_background=values.flag("keep_background"),
@@ -254,10 +254,3 @@ def _safe(option: str, value: str) -> str:
             "use letters, digits, '.', '_' and '-', at most 128"
         )
     return value
-
-
-def _limit(values: Values, settings: config.Config, key: str) -> float:
-    given = values.seconds(key)
-    if given is not None:
-        return given
-    return parse_seconds(str(settings.defaults.get(key) or 0))

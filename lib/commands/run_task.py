@@ -22,7 +22,7 @@ from lib import (
     supervisor,
     tasks,
 )
-from lib.cli import ROOT, Command, Option, Values, parse_seconds, parse_variables, run, say
+from lib.cli import ROOT, Command, Option, Values, parse_variables, run, say
 from lib.errors import EXIT_OK, UsageError, UserError
 from lib.events import Event
 from lib.loop import ERROR_CLASSES, Loop
@@ -118,7 +118,6 @@ def _run_task(values: Values) -> int:
     cwd = runner.check_cwd(wanted_cwd) if wanted_cwd else task.path
     environment = {**_config_of(configuration), **parse_variables(_variables(values))}
     redact.add_tokens(redact.known_tokens(environment))  # this process tells what its agents say
-    limits = {key: _limit(values, configuration, key) for key in ("timeout", "idle_timeout")}
     paths.make_folder(runs_dir)
     runner.check_space(runs_dir)
     record = LoopRecord(task)
@@ -150,9 +149,9 @@ def _run_task(values: Values) -> int:
             restart_delay=values.seconds("restart_delay") or 0.0,
             child_wait=values.seconds("child_wait_timeout") or 0.0,
             timeout=values.seconds("timeout") or 0.0,
-            run_timeout=limits["timeout"],
-            idle_timeout=limits["idle_timeout"],
-            max_wait=_max_wait(values),
+            run_timeout=configuration.limit("timeout", values.seconds("run_timeout")),
+            idle_timeout=configuration.limit("idle_timeout", values.seconds("idle_timeout")),
+            max_wait=quota.max_wait(values.seconds("max_wait"), values.flag("no_wait")),
             model=values.text("model") or str(known.get("model") or "") or None,
             parent=os.environ.get("JRUN_ID", ""),
             env=environment,
@@ -253,17 +252,6 @@ def _check_prompt(type_name: str, task: Task, prompt: bytes) -> None:
 
 
 # -- beginning
-
-
-def _limit(values: Values, settings: config.Config, key: str) -> float:
-    """A limit of one attempt: the option's, else the config's default, else none."""
-    given = values.seconds("run_timeout" if key == "timeout" else key)
-    return parse_seconds(str(settings.defaults.get(key) or 0)) if given is None else given
-
-
-def _max_wait(values: Values) -> float:
-    given = values.seconds("max_wait")
-    return 0.0 if values.flag("no_wait") else quota.MAX_WAIT_SECONDS if given is None else given
 
 
 def _config_of(settings: config.Config) -> dict[str, str]:
