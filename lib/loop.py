@@ -470,7 +470,7 @@ class Loop:
             back_off = retries.pause_seconds(retries.OVERLOAD, self._overloads)
             self._pause_seconds = max(self._pause_seconds, back_off)
         if error_class == quota.ERROR_CLASS:
-            reset = (run.time_ns("reset_time") or 0) / ids.NANOSECONDS
+            reset = quota.seconds_of(run.text("reset_time"))
             self._quota_until = quota.next_try(reset, time.time())
         elif not is_good:
             number, code = self._count(), run.text("exit_code")

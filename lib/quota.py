@@ -174,8 +174,8 @@ class Quotas:
         """What is to be kept of it, as JSON values."""
         return {
             closing.key: {
-                "until": _moment(closing.until),
-                **({"reset": _moment(closing.reset)} if closing.reset else {}),
+                "until": ids.rfc3339_of(closing.until),
+                **({"reset": ids.rfc3339_of(closing.reset)} if closing.reset else {}),
                 **({"backoffs": closing.backoffs} if closing.backoffs else {}),
                 "why": closing.why,
             }
@@ -186,10 +186,6 @@ class Quotas:
 
 def _pause(backoffs: int) -> float:
     return max(margin(), 1.0) * min(MOST_MARGINS, 1 << backoffs)
-
-
-def _moment(seconds: float) -> str:
-    return ids.rfc3339(int(seconds * ids.NANOSECONDS))
 
 
 def _restored(key: str, value: object) -> Closing | None:

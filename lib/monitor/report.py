@@ -26,7 +26,7 @@ def as_dict(facts: Facts, observer: Observer, limit: int) -> dict[str, object]:
     resting = _newest([task for task in tasks if not task.is_live], limit, _task_age)
     messages = facts.messages if not limit else facts.messages[:limit]
     return {
-        "time": ids.rfc3339(int(facts.time * ids.NANOSECONDS)),
+        "time": ids.rfc3339_of(facts.time),
         "runs_dir": index.runs_dir,
         "problems": [_problem(problem) for problem in facts.problems],
         "runs": [_run(entry, live.get(entry.path)) for entry in _with(live, ended)],
