@@ -19,7 +19,6 @@ from lib import (
     bus,
     children,
     faults,
-    files,
     ids,
     loop_record,
     procs,
@@ -390,9 +389,7 @@ class Loop:
         None follows one that was never started: no agent has seen the task in it.
         """
         names = [str(attempt.get("run")) for attempt in self.record.attempts]
-        if not names:
-            names = [name for name in files.names(self.task.runs_dir) if name[0] != "."]
-        for name in reversed(names):
+        for name in reversed(names or runs.names_in(self.task.runs_dir)):
             run = runs.read(os.path.join(self.task.runs_dir, name))
             never_began = run.text("error_summary") == runs.NEVER_STARTED
             is_attempt = self.record.attempts or not run.text("parent_run_id")
