@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from lib import files, notices, recovery, runs
+from lib import notices, recovery, runs
 from lib.errors import UserError
 
 MOST_AT_ONCE = 16
@@ -24,8 +24,8 @@ class Family:
         """The runs that live, the oldest first; ends that nobody has recorded are, on the way."""
         self.unreadable = []
         found = []
-        for name in files.names(self.runs_dir):
-            if name[0] != "." and name not in self._ended:
+        for name in runs.names_in(self.runs_dir):
+            if name not in self._ended:
                 run = self._look(os.path.join(self.runs_dir, name))
                 if run is not None:
                     found.append(run)

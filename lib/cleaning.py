@@ -292,8 +292,7 @@ def _remove_task(item: Item, runs_dir: str) -> str:
     try:
         if not files.try_lock(lock):
             return "its loop is at work"
-        left = [name for name in files.names(task.runs_dir) if not name.startswith(".")]
-        if left or runs.marked(task.runs_dir):
+        if runs.names_in(task.runs_dir) or runs.marked(task.runs_dir):
             return "some of its runs stay"
         if not files.is_regular(task.file(tasks.DONE)):
             return "it is not done any more"

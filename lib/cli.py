@@ -25,9 +25,9 @@ SIGINT, SIGPIPE = 2, 13
 class Option:
     """One option: `names` such as ("-n", "--lines"), a metavar unless it is a switch.
 
-    `kind` is "text", "int", "seconds" (a duration), "switch"; `many` collects
-    the values of a repeated option in a list; one that `is_optional` may stand
-    without its value, which is then "".
+    `kind` is "text", "int", "count" (0 or more), "seconds" (a duration), "switch";
+    `many` collects the values of a repeated option in a list; one that
+    `is_optional` may stand without its value, which is then "".
     """
 
     __slots__ = ("default", "dest", "help", "is_optional", "kind", "many", "metavar", "names")
@@ -76,11 +76,35 @@ class Command:
         self.examples = examples
         self.exit_codes = exit_codes
 
+    def tell(self, text: str) -> None:
+        """Print a line for people on stderr, redacted, behind all that was printed before."""
+        from lib import redact
+
+        sys.stdout.flush()
+        sys.stderr.write(f"{self.name}: {redact.one_line(text)}\n")
+        sys.stderr.flush()
+
 
 COMMON = (
     Option("--debug", help="show a traceback when something fails"),
     Option("--version", help="print the version and exit"),
     Option("-h", "--help", help="print this help and exit"),
+)
+
+# Of the scripts that look at runs; some of them can read those of the original, too.
+ROOT = Option(
+    "--root", metavar="DIR", help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)"
+)
+RUNS_DIR = Option(
+    "--runs-dir",
+    metavar="DIR",
+    help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)",
+)
+ANY_RUNS_DIR = Option(
+    "--runs-dir",
+    metavar="DIR",
+    help="the runs folder, or a storage root of the Go original "
+    "(default: $JRUN_RUNS_DIR, else ROOT/runs)",
 )
 
 
@@ -204,14 +228,17 @@ def _convert(option: Option, name: str, text: str) -> object:
     if not text:  # an unset variable of the caller, not a wish for the default
         raise UsageError(f"{name} has an empty value; give one, or leave {name} out")
     try:
-        if option.kind == "int":
-            return int(text)
         if option.kind == "seconds":
             return parse_seconds(text)
+        if option.kind not in ("int", "count"):
+            return text
+        number = int(text)
     except ValueError:
-        wanted = "a whole number" if option.kind == "int" else "a time such as 90s, 15m or 2h"
+        wanted = "a time such as 90s, 15m or 2h" if option.kind == "seconds" else "a whole number"
         raise UsageError(f"{name}: {text!r} is not {wanted}") from None
-    return text
+    if number < 0 and option.kind == "count":
+        raise UsageError(f"{name}: {number} is below 0; see --help")
+    return number
 
 
 def _take_positionals(command: Command, words: list[str], values: dict[str, object]) -> None:
@@ -372,6 +399,15 @@ def _report(command: Command, text: str, code: int, debug: bool) -> int:
     except OSError:
         pass  # nobody is there to read it; the exit code still tells
     return code
+
+
+def say(text: str) -> None:
+    """Print at once.  Nobody may be listening any more: the script goes on all the same."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError:  # EPIPE; EIO of a closed terminal
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _die_by_sigint() -> None:

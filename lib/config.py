@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from lib.yamlflow import Lines
 
 _MAX_BYTES = 4 << 20
+_known: dict[str, dict[str, object]] = {}  # by path: the files whose tokens are redacted
 
 
 class Config:
     """What the configuration says; empty where there is none."""
 
-    __slots__ = ("agents", "data", "defaults", "lines", "path", "token_faults")
+    __slots__ = ("agents", "data", "defaults", "lines", "path", "seen", "token_faults")
 
     def __init__(self, path: str = "") -> None:
         self.path = path
@@ -37,6 +38,7 @@ class Config:
         self.defaults: dict[str, object] = {}
         self.data: dict[str, object] = {}  # as it is written
         self.lines: Lines = {}  # where each key stands
+        self.seen: dict[str, object] = {}  # the files it is from, each as it was before it was read
         self.token_faults: dict[str, str] = {}  # why the token file of an agent is of no use
 
     def entry(self, name: str) -> dict[str, object]:
@@ -57,6 +59,12 @@ class Config:
         if name in self.agents:
             return name
         return next((n for n, entry in self.agents.items() if entry.get("type") == name), "")
+
+    def limit(self, key: str, given: float | None) -> float:
+        """A limit of a run in seconds: the given one, else the default written here, else 0."""
+        from lib.cli import parse_seconds
+
+        return parse_seconds(str(self.defaults.get(key) or 0)) if given is None else given
 
     def check_token(self, name: str) -> None:
         """UserError when the token file of that agent cannot be used; of others it may be missing."""
@@ -101,6 +109,7 @@ def load(option: str | None = None) -> Config:
     path = locate(option)
     config = Config(path or "")
     if path is not None:
+        config.seen[path] = _signature(path)
         try:
             _fill(config, path)
         except UserError as error:
@@ -119,11 +128,24 @@ def know_tokens(path: str = "") -> None:
     """Have the tokens of a configuration redacted, as far as it can be read.
 
     For who shows or ends runs that other processes started; `path` is what their record names.
+    It is read again only when it, or a token file of it, has changed.
     """
     try:
-        load(path or None)
+        path = path or locate() or ""
+        seen = _known.get(path)
+        if not seen or any(_signature(name) != was for name, was in seen.items()):
+            _known[path] = load(path or None).seen
     except (UserError, OSError):
         pass  # it has gone, or is faulty: what stands behind the names of secrets is known
+
+
+def _signature(path: str) -> object:
+    """What is another when a file has changed, also behind a link; None for no file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _fill(config: Config, path: str) -> None:
@@ -168,6 +190,7 @@ def _agent(config: Config, name: str, written: Mapping[str, object]) -> dict[str
     if not token and entry.get("token_file"):
         named = str(entry["token_file"])
         path = path_beside(config.path, named)
+        config.seen[path] = _signature(path)
         try:
             token = read_token_file(path)
         except UserError as error:

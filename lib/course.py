@@ -334,5 +334,5 @@ class Course:
 
 def _shown(closing: Closing, now: float) -> tuple[str, str, str]:
     """State, reason and `until` of a task that waits for a closed provider."""
-    until = ids.rfc3339(int(closing.until * ids.NANOSECONDS)) if closing.until > now else ""
+    until = ids.rfc3339_of(closing.until) if closing.until > now else ""
     return state.WAITING, closing.sentence(now), until

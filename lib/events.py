@@ -52,6 +52,6 @@ class Event:
 
         In ASCII, so that nothing in it can reach a terminal as a control.
         """
-        head = {"time": ids.rfc3339(int(self.time * 1e9)), "event": self.kind, "text": self.line()}
+        head = {"time": ids.rfc3339_of(self.time), "event": self.kind, "text": self.line()}
         whole = redact.values({**head, **self.fields})
         return json.dumps(whole).replace("\x7f", "\\u007f")

@@ -30,6 +30,11 @@ def rfc3339(nanoseconds: int | None = None) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{fraction:09d}Z"
 
 
+def rfc3339_of(seconds: float) -> str:
+    """The same of a time in seconds since 1970."""
+    return rfc3339(int(seconds * NANOSECONDS))
+
+
 def parse_rfc3339(text: object) -> int | None:
     """Nanoseconds since 1970 of an RFC 3339 time; None for the zero time and for anything else."""
     if not isinstance(text, str) or len(text) < 19 or text.startswith("0001-"):

@@ -277,13 +277,13 @@ class Index:
     def live(self) -> list[RunEntry]:
         """The runs that live, the newest first."""
         found = [entry for entry in self._open.values() if entry.is_live]
-        return sorted(found, key=_age, reverse=True)
+        return sorted(found, key=RunEntry.order, reverse=True)
 
     def newest(self, count: int) -> list[RunEntry]:
         """The runs that started last, the newest first."""
         import heapq
 
-        return heapq.nlargest(count, self.runs.values(), key=_age)
+        return heapq.nlargest(count, self.runs.values(), key=RunEntry.order)
 
     def messages(self, count: int) -> list[Message]:
         """The newest messages of all buses, the oldest of them first."""
@@ -494,7 +494,7 @@ class Index:
 
     def _judge_tasks(self) -> None:
         for key in self._unsorted & self.tasks.keys():
-            self.tasks[key].runs.sort(key=_age, reverse=True)
+            self.tasks[key].runs.sort(key=RunEntry.order, reverse=True)
         self._unsorted.clear()
         dirty, self._dirty = self._dirty, set()
         projects = {project for project, _ in dirty}
@@ -503,10 +503,6 @@ class Index:
         for key, task in self.tasks.items():  # what waits for one of these
             if task.depends_on and key[0] in projects and task.judge(self):
                 self._changes.tasks.add(key)
-
-
-def _age(entry: RunEntry) -> tuple[int, str]:
-    return entry.started_ns, entry.run.run_id
 
 
 def _is_locked(path: str) -> bool:

@@ -78,6 +78,10 @@ class RunEntry:
         """Whether the record says how it ended: nothing about it changes any more."""
         return self.run.text("status") in runs.ENDED
 
+    def order(self) -> tuple[int, str]:
+        """The key that sorts runs by their start, the oldest first."""
+        return self.started_ns, self.run.run_id
+
     @property
     def stdout_size(self) -> int:
         return self._known_sizes()[0]

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from lib import (
     children,
     faults,
-    files,
     ids,
     loop_record,
     procs,
@@ -380,9 +379,7 @@ class Loop:
         None follows one that was never started: no agent has seen the task in it.
         """
         names = [str(attempt.get("run")) for attempt in self.record.attempts]
-        if not names:
-            names = [name for name in files.names(self.task.runs_dir) if name[0] != "."]
-        for name in reversed(names):
+        for name in reversed(names or runs.names_in(self.task.runs_dir)):
             run = runs.read(os.path.join(self.task.runs_dir, name))
             never_began = run.text("error_summary") == runs.NEVER_STARTED
             is_attempt = self.record.attempts or not run.text("parent_run_id")
@@ -460,7 +457,7 @@ class Loop:
             back_off = retries.pause_seconds(retries.OVERLOAD, self._overloads)
             self._pause_seconds = max(self._pause_seconds, back_off)
         if error_class == quota.ERROR_CLASS:
-            reset = (run.time_ns("reset_time") or 0) / ids.NANOSECONDS
+            reset = quota.seconds_of(run.text("reset_time"))
             self._quota_until = quota.next_try(reset, time.time())
         elif not is_good:
             number, code = self._count(), run.text("exit_code")

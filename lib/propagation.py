@@ -48,7 +48,7 @@ class _Source:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.done_time = nano_time(os.lstat(task.file(DONE)).st_mtime_ns)
-        names = [name for name in files.names(task.runs_dir) if name[0] != "."]
+        names = runs.names_in(task.runs_dir)
         found = [runs.read(f"{task.runs_dir}/{name}") for name in names]
         self.run_ids = [name for name in names if os.path.isdir(f"{task.runs_dir}/{name}")]
         self.runs = [run for run in found if run.record]

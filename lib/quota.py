@@ -38,6 +38,11 @@ def margin() -> float:
     return seconds if 0 <= seconds <= _DAY_SECONDS else MARGIN_SECONDS
 
 
+def max_wait(given: float | None, is_refused: bool) -> float:
+    """The longest wait with nothing else to do, in seconds, of --max-wait and --no-wait."""
+    return 0.0 if is_refused else MAX_WAIT_SECONDS if given is None else given
+
+
 def next_try(reset: float, now: float) -> float:
     """When a provider may be asked again that is closed until `reset`, 0 for one that did not say.
 
@@ -169,8 +174,8 @@ class Quotas:
         """What is to be kept of it, as JSON values."""
         return {
             closing.key: {
-                "until": _moment(closing.until),
-                **({"reset": _moment(closing.reset)} if closing.reset else {}),
+                "until": ids.rfc3339_of(closing.until),
+                **({"reset": ids.rfc3339_of(closing.reset)} if closing.reset else {}),
                 **({"backoffs": closing.backoffs} if closing.backoffs else {}),
                 "why": closing.why,
             }
@@ -181,10 +186,6 @@ class Quotas:
 
 def _pause(backoffs: int) -> float:
     return max(margin(), 1.0) * min(MOST_MARGINS, 1 << backoffs)
-
-
-def _moment(seconds: float) -> str:
-    return ids.rfc3339(int(seconds * ids.NANOSECONDS))
 
 
 def _restored(key: str, value: object) -> Closing | None:

@@ -55,8 +55,8 @@ class QuotaWatch:
         assert closing is not None
         told = {
             "agent": key,
-            "until": ids.rfc3339(int(closing.until * ids.NANOSECONDS)),
-            "reset": ids.rfc3339(int(closing.reset * ids.NANOSECONDS)) if closing.reset else None,
+            "until": ids.rfc3339_of(closing.until),
+            "reset": ids.rfc3339_of(closing.reset) if closing.reset else None,
             "why": closing.why,
         }
         until = "until" if closing.reset else "and told no reset, so it is tried again at"

@@ -363,6 +363,11 @@ def folders(runs_dir: str) -> Iterator[str]:
                     yield run_path
 
 
+def names_in(task_runs_dir: str) -> list[str]:
+    """The names of what is in the runs folder of one task, the oldest run first."""
+    return [name for name in files.names(task_runs_dir) if name[0] != "."]
+
+
 def task_folders(runs_dir: str) -> Iterator[str]:
     """The paths of the folders `runs/PROJECT/TASK`, whatever is in them; by name."""
     try:

@@ -601,7 +601,7 @@ class Supervisor:
             return failure.reason
         record["error_class"] = failure.kind
         if failure.reset:
-            record["reset_time"] = ids.rfc3339(int(failure.reset * 1e9))
+            record["reset_time"] = ids.rfc3339_of(failure.reset)
         return failure.reason
 
     def _write_when_possible(self, code: int | None, status: str, reason: str) -> None:

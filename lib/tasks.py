@@ -214,12 +214,8 @@ def is_ready(task: Task) -> bool:
         return True
     if os.path.lexists(task.file(LOOP)):
         return False  # between two of its attempts the newest run may well be completed
-    records = [runs.read(f"{task.runs_dir}/{name}") for name in _run_names(task)]
+    records = [runs.read(f"{task.runs_dir}/{name}") for name in runs.names_in(task.runs_dir)]
     known = [run for run in records if run.record]
     if not known or any(run.text("status") == runs.RUNNING for run in known):
         return False
     return known[-1].text("status") == runs.COMPLETED
-
-
-def _run_names(task: Task) -> list[str]:
-    return [name for name in files.names(task.runs_dir) if name[0] != "."]

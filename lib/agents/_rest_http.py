@@ -183,7 +183,7 @@ def _given_up(busy: _BusyError, tries: int) -> AskError:
     if not busy.pause_seconds:
         return AskError(f"{busy.what}{tried}; {busy.cure}", kind, status=busy.status)
     reset = time.time() + busy.pause_seconds
-    when = ids.rfc3339(int(reset * 1e9))
+    when = ids.rfc3339_of(reset)
     cure = f"it says to try again in {busy.pause_seconds:.0f} s, at {when}"
     return AskError(f"{busy.what}{tried}; {cure}", kind, status=busy.status, reset=reset)
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from lib import integrity, integrity_base, paths, redact
-from lib.cli import Command, Option, Values, run
+from lib.cli import RUNS_DIR, Command, Option, Values, run
 from lib.errors import EXIT_FAILED, EXIT_OK, UsageError
 from lib.integrity_base import NOTE, REPAIR, VIOLATION, Place
 
@@ -25,7 +25,7 @@ of the Go or shell original, can be checked too.""",
     positionals=(("FOLDER", "?", "the root, or a storage root of the Go original (default: $CONDUCTOR_ROOT, else the clone)"),),
     options=(
         Option("--root", metavar="DIR", help="the same as FOLDER"),
-        Option("--runs-dir", metavar="DIR", help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)"),
+        RUNS_DIR,
         Option("--json", help="print one JSON object: findings (kind, file, what, cure), counts, ok"),
     ),
     examples=(

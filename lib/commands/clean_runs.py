@@ -7,7 +7,7 @@ import sys
 
 from lib import cleaning, config, listing, recovery, redact
 from lib.cleaning import Choice, Item, Wish
-from lib.cli import Command, Option, Values, run
+from lib.cli import ROOT, RUNS_DIR, Command, Option, Values, run
 from lib.errors import EXIT_FAILED, EXIT_OK, UsageError, UserError
 from lib.index import Index
 
@@ -37,7 +37,11 @@ BUS.YYYYMMDD-HHMMSS.archived beside it, with every message.""",
         ),
         Option("--keep-failed", help="keep runs that failed"),
         Option(
-            "--keep", metavar="N", kind="int", default=0, help="keep the newest N runs of each task"
+            "--keep",
+            metavar="N",
+            kind="count",
+            default=0,
+            help="keep the newest N runs of each task",
         ),
         Option("--project", metavar="ID", help="only of this project"),
         Option("--task", metavar="ID", help="only of this task"),
@@ -53,16 +57,8 @@ BUS.YYYYMMDD-HHMMSS.archived beside it, with every message.""",
             default="10MB",
             help="what is large: KB, MB, GB (10MB)",
         ),
-        Option(
-            "--root",
-            metavar="DIR",
-            help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
-        ),
-        Option(
-            "--runs-dir",
-            metavar="DIR",
-            help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)",
-        ),
+        ROOT,
+        RUNS_DIR,
     ),
     examples=(
         "bin/clean-runs",
@@ -97,14 +93,11 @@ def clean_runs(values: Values) -> int:
         _say(f"would {_line(item)}")
     _say(_summary("would free", choice.items, choice))
     if choice.items:
-        _tell("nothing was removed; --yes does it")
+        COMMAND.tell("nothing was removed; --yes does it")
     return EXIT_OK
 
 
 def _wish(values: Values) -> Wish:
-    keep = values.number("keep") or 0
-    if keep < 0:
-        raise UsageError(f"--keep: {keep} is below 0; see --help")
     size = values.text("bus_max_size") or ""
     try:
         limit = cleaning.parse_bytes(size)
@@ -113,7 +106,7 @@ def _wish(values: Values) -> Wish:
     return Wish(
         older_than_seconds=values.seconds("older_than") or 0.0,
         keep_failed=values.flag("keep_failed"),
-        keep=keep,
+        keep=values.number("keep") or 0,
         project=values.text("project"),
         task=values.text("task"),
         done_tasks=values.flag("delete_done_tasks"),
@@ -134,7 +127,7 @@ def _act(choice: Choice, folder: str) -> int:
         done.append(item)
         _say(_line(item))
     for path in cleaning.empty_trash(folder, done):
-        _tell(f"cannot be removed whole: {path}; remove it by hand")
+        COMMAND.tell(f"cannot be removed whole: {path}; remove it by hand")
         code = EXIT_FAILED
     _say(_summary("freed", done, choice))
     return code
@@ -162,8 +155,3 @@ def _summary(verb: str, items: Sequence[Item], choice: Choice) -> str:
 
 def _say(text: str) -> None:
     sys.stdout.write(f"{redact.one_line(text)}\n")
-
-
-def _tell(text: str) -> None:
-    sys.stdout.flush()
-    sys.stderr.write(f"{COMMAND.name}: {redact.one_line(text)}\n")

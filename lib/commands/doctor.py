@@ -9,7 +9,7 @@ import sys
 from collections.abc import Generator, Sequence
 
 from lib import doctor, redact
-from lib.cli import Command, Option, Values, run
+from lib.cli import RUNS_DIR, Command, Option, Values, run
 from lib.errors import EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, UsageError
 
 COMMAND = Command(
@@ -29,7 +29,7 @@ afterwards.  It says whether it answered, how long it took, and what it cost."""
     positionals=(("PLAN", "?", "a plan to check as well (default: none)"),),
     options=(
         Option("--root", metavar="DIR", help="where runs/ and MESSAGE-BUS.md are (default: $CONDUCTOR_ROOT, else the clone)"),
-        Option("--runs-dir", metavar="DIR", help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)"),
+        RUNS_DIR,
         Option("--config", metavar="FILE", is_optional=True, help="the config (default, also without FILE: $CONDUCTOR_CONFIG, ./config.yaml, …)"),
         Option("--only", metavar="config", help="look at the config alone: each fault with its line; starts nothing"),
         Option("--agent", metavar="NAME", help="this agent alone: for every task of PLAN, or by itself"),

@@ -7,7 +7,7 @@ import sys
 import time
 
 from lib import listing, redact, runs, textual, usage
-from lib.cli import Command, Option, Values, run
+from lib.cli import ANY_RUNS_DIR, ROOT, Command, Option, Values, run
 from lib.errors import UsageError
 from lib.textual import duration, table
 
@@ -53,7 +53,11 @@ run; without one it is done, blocked (by the tasks named), or -.""",
             "2026-02-23T20:48Z (UTC)",
         ),
         Option(
-            "-n", metavar="N", kind="int", default=DEFAULT_LIMIT, help="the newest N (50); 0 = all"
+            "-n",
+            metavar="N",
+            kind="count",
+            default=DEFAULT_LIMIT,
+            help="the newest N (50); 0 = all",
         ),
         Option("--all", help="all of them"),
         Option(
@@ -61,17 +65,8 @@ run; without one it is done, blocked (by the tasks named), or -.""",
             help="one JSON object a line: the record, status, exit_code, reason, "
             "alive_by (supervisor, agent or nothing) and path",
         ),
-        Option(
-            "--root",
-            metavar="DIR",
-            help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
-        ),
-        Option(
-            "--runs-dir",
-            metavar="DIR",
-            help="the runs folder, or a storage root of the Go original "
-            "(default: $JRUN_RUNS_DIR, else ROOT/runs)",
-        ),
+        ROOT,
+        ANY_RUNS_DIR,
     ),
     examples=(
         "bin/list-runs",
@@ -91,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def list_runs(values: Values) -> int:
     wanted = _wanted(values)
-    limit = _limit(values)
+    limit = 0 if values.flag("all") else values.number("n") or 0
     folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
     if values.flag("tasks"):
         return _list_tasks(values, folder, wanted, limit)
@@ -102,12 +97,11 @@ def list_runs(values: Values) -> int:
             sys.stdout.write(listing.to_json(listing.as_dict(row)))
     elif rows:
         sys.stdout.write(_text(rows))
-    sys.stdout.flush()
     if more:
-        _tell(f"{more} older runs are not shown; -n {limit + more} or --all shows them")
+        COMMAND.tell(f"{more} older runs are not shown; -n {limit + more} or --all shows them")
     elif not rows:
         which = "no runs" if wanted.is_everything() else "no such runs"
-        _tell(f"{which} in {redact.for_terminal(folder)}")
+        COMMAND.tell(f"{which} in {folder}")
     return 0
 
 
@@ -130,16 +124,11 @@ def _list_tasks(values: Values, folder: str, wanted: listing.Wanted, limit: int)
     elif entries:
         rows = [list(task_listing.COLUMNS), *map(task_listing.cells, entries)]
         sys.stdout.write("\n".join(table(rows, _width())) + "\n")
-    sys.stdout.flush()
     if more:
-        _tell(f"{more} older tasks are not shown; -n {limit + more} or --all shows them")
+        COMMAND.tell(f"{more} older tasks are not shown; -n {limit + more} or --all shows them")
     elif not entries:
-        _tell(f"no such task folders in {redact.for_terminal(folder)}")
+        COMMAND.tell(f"no such task folders in {folder}")
     return 0
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{COMMAND.name}: {text}\n")
 
 
 def _wanted(values: Values) -> listing.Wanted:
@@ -163,13 +152,6 @@ def _wanted(values: Values) -> listing.Wanted:
         agent=values.text("agent"),
         since=bound,
     )
-
-
-def _limit(values: Values) -> int:
-    limit = values.number("n") or 0
-    if limit < 0:
-        raise UsageError(f"-n: {limit} is below 0; see --help")
-    return 0 if values.flag("all") else limit
 
 
 def _text(rows: list[listing.Row]) -> str:

@@ -7,7 +7,7 @@ import sys
 import time
 
 from lib import config, listing, paths
-from lib.cli import Command, Option, Values, run
+from lib.cli import ANY_RUNS_DIR, ROOT, Command, Option, Values, run
 from lib.errors import EXIT_OK, UsageError
 from lib.index import Index
 from lib.monitor import follow, report, text
@@ -49,21 +49,12 @@ or TERM=dumb, it is --once.  Should a terminal stay odd after kill -9: reset""",
         Option(
             "-n",
             metavar="N",
-            kind="int",
+            kind="count",
             default=DEFAULT_LIMIT,
             help="for --once and --json: of what is over the newest N (20); 0 = all",
         ),
-        Option(
-            "--root",
-            metavar="DIR",
-            help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
-        ),
-        Option(
-            "--runs-dir",
-            metavar="DIR",
-            help="the runs folder, or a storage root of the Go original "
-            "(default: $JRUN_RUNS_DIR, else ROOT/runs)",
-        ),
+        ROOT,
+        ANY_RUNS_DIR,
     ),
     examples=(
         "bin/monitor",
@@ -83,8 +74,6 @@ def monitor(values: Values) -> int:
     if len(modes) > 1:
         raise UsageError(f"--{modes[0]} and --{modes[1]}: choose one; see --help")
     limit = values.number("n") or 0
-    if limit < 0:
-        raise UsageError(f"-n: {limit} is below 0; see --help")
     interval = values.seconds("interval")
     if interval is not None and interval < LEAST_SECONDS:
         raise UsageError(f"--interval: at least {LEAST_SECONDS:g} s; see --help")

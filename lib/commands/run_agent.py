@@ -6,7 +6,7 @@ import os
 import sys
 
 from lib import config, faults, ids, paths, recovery, redact, runner, runs
-from lib.cli import Command, Option, Values, parse_seconds, parse_variables, run
+from lib.cli import RUNS_DIR, Command, Option, Values, parse_variables, run, say
 from lib.errors import UsageError
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ all it started: SIGTERM first, SIGKILL after $CONDUCTOR_STOP_GRACE (30) s.""",
         Option("--replay", metavar="RUN", help="play a recorded run again, for no tokens: a part of its id, or its folder"),
         Option("--speed", metavar="N", help="with --replay: N times as fast (default: 1); 0 = without waiting"),
         Option("--root", metavar="DIR", help="where runs/ and MESSAGE-BUS.md are (default: $CONDUCTOR_ROOT, else the clone)"),
-        Option("--runs-dir", metavar="DIR", help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)"),
+        RUNS_DIR,
         Option("--bus", metavar="FILE", help="the bus for RUN_START and RUN_STOP (default: $JRUN_MESSAGE_BUS, else ROOT's)"),
         Option("--config", metavar="FILE", help="the config (default: $CONDUCTOR_CONFIG, ./config.yaml, …)"),
         Option("--env", metavar="KEY=VALUE", many=True, help="set a variable for the agent; may be repeated"),
@@ -93,8 +93,8 @@ def run_agent(values: Values) -> int:
         parent=values.text("parent") or os.environ.get("JRUN_ID"),
         previous=earlier.run_id if earlier else values.text("previous"),
         bus=paths.bus_path(values.text("root"), values.text("bus")),
-        timeout=_limit(values, settings, "timeout"),
-        idle_timeout=_limit(values, settings, "idle_timeout"),
+        timeout=settings.limit("timeout", values.seconds("timeout")),
+        idle_timeout=settings.limit("idle_timeout", values.seconds("idle_timeout")),
         model=values.text("model"),
         env=parse_variables(values.items("env")),
         keep_background=values.flag("keep_background"),
@@ -106,13 +106,13 @@ def run_agent(values: Values) -> int:
     record, lock = runs.allocate(runs_dir, task or "", in_task_folder=bool(task_folder))
     as_json = values.flag("json")
     if not as_json:
-        _say(f"RUN_ID={record.run_id}\nRUN_DIR={redact.for_terminal(record.path)}\n")
+        say(f"RUN_ID={record.run_id}\nRUN_DIR={redact.for_terminal(record.path)}\n")
 
     def begin(pid: int) -> None:
         if gate >= 0:
             os.close(gate)  # it is recorded: another --resume sees it
         if not as_json:
-            _say(f"PID={pid}\n")
+            say(f"PID={pid}\n")
 
     code = runner.start(
         record,
@@ -124,7 +124,7 @@ def run_agent(values: Values) -> int:
     if as_json:
         import json
 
-        _say(json.dumps(record.record, ensure_ascii=False) + "\n")
+        say(json.dumps(record.record, ensure_ascii=False) + "\n")
     elif code and record.text("error_summary"):
         try:
             sys.stderr.write(f"{COMMAND.name}: {record.text('error_summary')}\n")
@@ -140,17 +140,8 @@ def _task_folder(runs_dir: str) -> str:
     return str(folder) if is_there else ""
 
 
-def _say(text: str) -> None:
-    """Print at once.  Nobody may be listening any more: the run goes on all the same."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError:  # EPIPE; EIO of a closed terminal
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
 def _follower() -> Callable[[str], None]:
-    return lambda text: _say(redact.for_terminal(text))
+    return lambda text: say(redact.for_terminal(text))
 
 
 def _prompt(values: Values, cwd: str) -> bytes:
@@ -263,10 +254,3 @@ def _safe(option: str, value: str) -> str:
             "use letters, digits, '.', '_' and '-', at most 128"
         )
     return value
-
-
-def _limit(values: Values, settings: config.Config, key: str) -> float:
-    given = values.seconds(key)
-    if given is not None:
-        return given
-    return parse_seconds(str(settings.defaults.get(key) or 0))

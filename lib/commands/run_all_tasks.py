@@ -324,7 +324,6 @@ def _settings(values: Values, root: str, plan: Plan) -> Settings:
     most = values.number("max_parallel")
     if most is not None and not 1 <= most <= 256:
         raise UsageError(f"--max-parallel: {most} is not between 1 and 256")
-    wait = values.seconds("max_wait")
     return Settings(
         root=root,
         runs_dir=paths.runs_dir(own),
@@ -335,11 +334,7 @@ def _settings(values: Values, root: str, plan: Plan) -> Settings:
         redo_changed=values.flag("redo_changed"),
         parent=os.environ.get("JRUN_ID", ""),
         prompts_agent=str(values.text("agent")) if values.text("prompts") else "",
-        max_wait=0.0
-        if values.flag("no_wait")
-        else quota.MAX_WAIT_SECONDS
-        if wait is None
-        else wait,
+        max_wait=quota.max_wait(values.seconds("max_wait"), values.flag("no_wait")),
     )
 
 

@@ -22,7 +22,7 @@ from lib import (
     runs,
     tasks,
 )
-from lib.cli import Command, Option, Values, parse_seconds, parse_variables, run
+from lib.cli import ROOT, Command, Option, Values, parse_variables, run, say
 from lib.errors import EXIT_OK, UsageError, UserError
 from lib.events import Event
 from lib.loop import ERROR_CLASSES, Loop
@@ -65,7 +65,7 @@ stop the agent and all it started; a closed terminal changes nothing.""",
         Option("--model", metavar="NAME", help="the model, where the agent lets one choose"),
         Option("--env", metavar="KEY=VALUE", many=True, help="set a variable for the agent; KEY alone hands on the one of this process; may be repeated"),
         Option("--json", help="print events instead, one JSON object a line: docs/events.md"),
-        Option("--root", metavar="DIR", help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)"),
+        ROOT,
         Option("--runs-dir", metavar="DIR", help="the runs folder, or a storage root of the original (default: ROOT/runs)"),
         Option("--config", metavar="FILE", help="the config (default: $CONDUCTOR_CONFIG, ./config.yaml, …)"),
     ),
@@ -118,7 +118,6 @@ def _run_task(values: Values) -> int:
     cwd = runner.check_cwd(wanted_cwd) if wanted_cwd else task.path
     environment = {**_config_of(configuration), **parse_variables(_variables(values))}
     redact.add_tokens(redact.known_tokens(environment))  # this process tells what its agents say
-    limits = {key: _limit(values, configuration, key) for key in ("timeout", "idle_timeout")}
     paths.make_folder(runs_dir)
     runner.check_space(runs_dir)
     record = LoopRecord(task)
@@ -131,7 +130,7 @@ def _run_task(values: Values) -> int:
                 Event("task", f"task {task.task} in {task.path}", task=task.task, path=task.path)
             )
         else:
-            _say(f"TASK_ID={task.task}\nTASK_DIR={redact.for_terminal(task.path)}\n")
+            say(f"TASK_ID={task.task}\nTASK_DIR={redact.for_terminal(task.path)}\n")
         prompt = _settle_prompt(task, given, tell)
         _check_prompt(type_name, task, prompt)
         if values.is_given("depends_on"):
@@ -150,9 +149,9 @@ def _run_task(values: Values) -> int:
             restart_delay=values.seconds("restart_delay") or 0.0,
             child_wait=values.seconds("child_wait_timeout") or 0.0,
             timeout=values.seconds("timeout") or 0.0,
-            run_timeout=limits["timeout"],
-            idle_timeout=limits["idle_timeout"],
-            max_wait=_max_wait(values),
+            run_timeout=configuration.limit("timeout", values.seconds("run_timeout")),
+            idle_timeout=configuration.limit("idle_timeout", values.seconds("idle_timeout")),
+            max_wait=quota.max_wait(values.seconds("max_wait"), values.flag("no_wait")),
             model=values.text("model") or str(known.get("model") or "") or None,
             parent=os.environ.get("JRUN_ID", ""),
             env=environment,
@@ -255,17 +254,6 @@ def _check_prompt(type_name: str, task: Task, prompt: bytes) -> None:
 # -- beginning
 
 
-def _limit(values: Values, settings: config.Config, key: str) -> float:
-    """A limit of one attempt: the option's, else the config's default, else none."""
-    given = values.seconds("run_timeout" if key == "timeout" else key)
-    return parse_seconds(str(settings.defaults.get(key) or 0)) if given is None else given
-
-
-def _max_wait(values: Values) -> float:
-    given = values.seconds("max_wait")
-    return 0.0 if values.flag("no_wait") else quota.MAX_WAIT_SECONDS if given is None else given
-
-
 def _config_of(settings: config.Config) -> dict[str, str]:
     """For the agent's own calls of run-agent.py: the agents it is told of are those of this config."""
     return {"CONDUCTOR_CONFIG": settings.path} if settings.path else {}
@@ -313,7 +301,7 @@ def _detach(record: LoopRecord) -> bool:
     pid = os.fork()
     if pid:
         stop = f"stop-run --project {record.task.project} --task {record.task.task}"
-        _say(
+        say(
             f"PID={pid}\nthe loop goes on as pid {pid} and writes to {redact.for_terminal(path)}; "
             f"stop it: {stop}\n"
         )
@@ -334,18 +322,9 @@ def _note(text: str) -> None:
 
 
 def _print(event: Event) -> None:
-    _say(event.as_json() + "\n")
+    say(event.as_json() + "\n")
 
 
 def _tell(text: str) -> None:
     line = redact.for_terminal(redact.text(text)).replace("\n", " ")
-    _say(f"{ids.rfc3339()[11:19]} {line}\n")
-
-
-def _say(text: str) -> None:
-    """Print at once.  Nobody may be listening any more: the loop goes on all the same."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError:  # EPIPE; EIO of a closed terminal
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    say(f"{ids.rfc3339()[11:19]} {line}\n")

@@ -7,7 +7,7 @@ import sys
 import time
 
 from lib import files, listing, redact, runs, shown, usage
-from lib.cli import Command, Option, Values, run
+from lib.cli import ROOT, RUNS_DIR, Command, Option, Values, run
 from lib.errors import EXIT_FAILED, EXIT_OK, UsageError, UserError
 from lib.textual import duration, table
 
@@ -39,21 +39,13 @@ The raw bytes are in the run's folder, which is shown.  Writes nothing.""",
     ),
     options=(
         Option(
-            "-n", metavar="LINES", kind="int", default=DEFAULT_LINES, help="lines (10); 0 = all"
+            "-n", metavar="LINES", kind="count", default=DEFAULT_LINES, help="lines (10); 0 = all"
         ),
         Option("-f", "--follow", help="follow the transcript, or --file, until the run has ended"),
         Option("--file", metavar="NAME", help=f"only the end of this file: {', '.join(NAMES)}"),
         Option("--json", help="the record and the state as one JSON object"),
-        Option(
-            "--root",
-            metavar="DIR",
-            help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
-        ),
-        Option(
-            "--runs-dir",
-            metavar="DIR",
-            help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)",
-        ),
+        ROOT,
+        RUNS_DIR,
     ),
     examples=(
         "bin/show-run",
@@ -73,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def show_run(values: Values) -> int:
     name = _file_name(values)
     count = values.number("n") or 0
-    if count < 0:
-        raise UsageError(f"-n: {count} is below 0; see --help")
     follows, as_json = values.flag("follow"), values.flag("json")
     if as_json and (follows or name):
         raise UsageError("--json shows the record alone; leave out -f and --file")
@@ -216,15 +206,13 @@ def _follow(record: runs.Run, name: str, count: int) -> int:
             break
         if state.holder == "agent" and not orphaned:
             orphaned = True
-            _tell("its supervisor is gone: the agent lives on, and only --file stdout still grows")
+            COMMAND.tell(
+                "its supervisor is gone: the agent lives on, and only --file stdout still grows"
+            )
         time.sleep(POLL_SECONDS)
     rest = growing.finish()
     _say(rest + "\n" if rest else "")
     if state.status == runs.COMPLETED:
         return EXIT_OK
-    _tell(f"{record.run_id} {state.status}: {state.reason}")
+    COMMAND.tell(f"{record.run_id} {state.status}: {state.reason}")
     return EXIT_FAILED
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{COMMAND.name}: {redact.one_line(text)}\n")

@@ -7,7 +7,7 @@ import sys
 import time
 
 from lib import config, listing, procs, recovery, redact, runs, supervisor
-from lib.cli import Command, Option, Values, run
+from lib.cli import ROOT, RUNS_DIR, Command, Option, Values, run, say
 from lib.errors import EXIT_BUG, EXIT_FAILED, EXIT_OK, EXIT_SIGNAL, UsageError, UserError
 
 TYPE_CHECKING = False
@@ -33,16 +33,8 @@ on another machine is left alone.""",
             "--project", metavar="ID", help="with --task: a task's loop, and all that runs of it"
         ),
         Option("--task", metavar="ID", help="the task of --project to stop"),
-        Option(
-            "--root",
-            metavar="DIR",
-            help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
-        ),
-        Option(
-            "--runs-dir",
-            metavar="DIR",
-            help="the runs folder (default: $JRUN_RUNS_DIR, else ROOT/runs)",
-        ),
+        ROOT,
+        RUNS_DIR,
     ),
     examples=(
         "bin/stop-run infra-storage",
@@ -65,7 +57,7 @@ def stop_run(values: Values) -> int:
         return _stop_task(values)
     if bool(names) == values.flag("all"):
         raise UsageError("name a RUN or more, or --all, but not both; see --help")
-    _learn_tokens()
+    config.know_tokens()  # a run that is taken over is rendered anew, and redacted here
     folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
     recovery.repair_all(folder)
     if names:
@@ -74,7 +66,7 @@ def stop_run(values: Values) -> int:
         rows, _ = listing.select(folder, listing.Wanted(statuses=[runs.RUNNING]))
         chosen = [row.run for row in rows]
         if not chosen:
-            _tell("no run is running")
+            COMMAND.tell("no run is running")
     return _stop_all({record.path: record for record in chosen})
 
 
@@ -85,24 +77,16 @@ def _stop_task(values: Values) -> int:
     project, name = values.text("project"), values.text("task")
     if not (project and name) or values.items("run") or values.flag("all"):
         raise UsageError("--project and --task together name one task to stop, and nothing else")
-    _learn_tokens()
+    config.know_tokens()  # a run that is taken over is rendered anew, and redacted here
     folder = listing.runs_folder(values.text("root"), values.text("runs_dir"))
     task = tasks.locate(folder, project, name)
     if not os.path.isdir(task.path):
         raise UserError(f"no task {name} of project {project} in {redact.for_terminal(folder)}")
     was_alive, problems = loop_control.stop(task)
     for problem in problems:
-        _tell(problem)
+        COMMAND.tell(problem)
     sys.stdout.write(f"stopped {name}\n" if was_alive else f"{name} was not running\n")
     return EXIT_FAILED if problems else EXIT_OK
-
-
-def _learn_tokens() -> None:
-    """A run that is taken over is rendered anew, and what it printed redacted here."""
-    try:
-        config.load()
-    except (UserError, OSError):
-        pass  # a broken config must not keep anybody from stopping a run
 
 
 def _stop_all(chosen: dict[str, runs.Run]) -> int:
@@ -124,7 +108,9 @@ def _stop_all(chosen: dict[str, runs.Run]) -> int:
         if working and not told and time.monotonic() - began > PATIENT_SECONDS:
             told = True
             grace = supervisor.stop_grace()
-            _tell(f"waiting for {len(working)} to end; SIGKILL follows after {grace:g} s of grace")
+            COMMAND.tell(
+                f"waiting for {len(working)} to end; SIGKILL follows after {grace:g} s of grace"
+            )
         time.sleep(POLL_SECONDS if working else 0)
     return code
 
@@ -141,13 +127,13 @@ def _fork(record: runs.Run) -> int:
     except KeyboardInterrupt:
         code = EXIT_SIGNAL + procs.SIGINT
     except UserError as error:
-        _tell(str(error))
+        COMMAND.tell(str(error))
         code = EXIT_FAILED
     except OSError as error:
-        _tell(f"{record.run_id}: {error}")
+        COMMAND.tell(f"{record.run_id}: {error}")
         code = EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the outermost frame of this process
-        _tell(f"{record.run_id}: bug: {type(error).__name__}: {error}")
+        COMMAND.tell(f"{record.run_id}: bug: {type(error).__name__}: {error}")
     finally:
         os._exit(code)  # without what the parent would do at its exit
     return code
@@ -156,12 +142,7 @@ def _fork(record: runs.Run) -> int:
 def _stop(record: runs.Run) -> int:
     how = recovery.stop(record.path)
     name = redact.one_line(record.run_id)
-    text = f"stopped {name}\n" if how == "stopped" else f"{name} had already ended\n"
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError:
-        pass  # nobody reads it; the run is stopped all the same
+    say(f"stopped {name}\n" if how == "stopped" else f"{name} had already ended\n")
     return EXIT_OK
 
 
@@ -169,10 +150,5 @@ def _judge(record: runs.Run, status: int) -> int:
     """The exit code for what became of one; a bug or a signal has said nothing yet."""
     code = os.waitstatus_to_exitcode(status)
     if code not in (EXIT_OK, EXIT_FAILED):
-        _tell(f"{record.run_id}: stopping it was cut off ({code}); run stop-run again")
+        COMMAND.tell(f"{record.run_id}: stopping it was cut off ({code}); run stop-run again")
     return EXIT_OK if code == EXIT_OK else EXIT_FAILED
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{COMMAND.name}: {redact.one_line(text)}\n")
-    sys.stderr.flush()

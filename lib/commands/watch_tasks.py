@@ -6,7 +6,7 @@ import sys
 import time
 
 from lib import ids, listing, redact, standing
-from lib.cli import Command, Option, Values, run, suggestion
+from lib.cli import ANY_RUNS_DIR, ROOT, Command, Option, Values, run, suggestion
 from lib.errors import EXIT_FAILED, EXIT_OK, EXIT_TIMEOUT, UsageError, UserError
 from lib.index import Index
 from lib.standing import Standing
@@ -48,17 +48,8 @@ has ended, too, unless somebody goes on with it soon.  Writes nothing.""",
             "--json",
             help="one JSON object a change: time, task, status, before, why, ended, ok",
         ),
-        Option(
-            "--root",
-            metavar="DIR",
-            help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
-        ),
-        Option(
-            "--runs-dir",
-            metavar="DIR",
-            help="the runs folder, or a storage root of the Go original "
-            "(default: $JRUN_RUNS_DIR, else ROOT/runs)",
-        ),
+        ROOT,
+        ANY_RUNS_DIR,
     ),
     examples=(
         "bin/watch-tasks --project demo build-01 build-02",
@@ -89,7 +80,7 @@ def watch_tasks(values: Values) -> int:
     while watch.look():
         left = limit - time.monotonic()
         if left <= 0:
-            _tell(f"after {spoken(timeout)} these have not ended: {watch.open_tasks()}")
+            COMMAND.tell(f"after {spoken(timeout)} these have not ended: {watch.open_tasks()}")
             return EXIT_TIMEOUT
         time.sleep(min(interval, left))
     return EXIT_OK if watch.all_good() else EXIT_FAILED
@@ -163,7 +154,3 @@ class _Watch:
 
 def _facts(standing_now: Standing) -> tuple[object, ...]:
     return standing_now.status, standing_now.why, standing_now.has_ended
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{COMMAND.name}: {redact.one_line(text)}\n")

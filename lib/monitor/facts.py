@@ -7,10 +7,9 @@ run that lives.
 from __future__ import annotations
 
 import heapq
-import os
 import time
 
-from lib import config, files, frame, ids, listing, loop_record, redact, runs, state, waits, why
+from lib import files, frame, ids, listing, loop_record, redact, runs, state, waits, why
 from lib.activity import Activity, last_line
 from lib.bus_parse import Message
 from lib.index import Index, TaskEntry
@@ -123,7 +122,6 @@ class Observer:
         self._plans: dict[str, PlanView] = {}
         self._lines: dict[str, tuple[object, str]] = {}
         self._costs: dict[str, tuple[float, bool]] = {}
-        self._configs: set[str] = set()  # whose tokens are known
         self._messages: list[Message] | None = None
         self.joined: list[str] = []  # the runs that are new since the look before
 
@@ -135,6 +133,8 @@ class Observer:
     def look(self) -> Facts:
         """The facts of this moment."""
         changes = self.index.refresh()
+        present = changes.runs & self.index.runs.keys()
+        listing.know_tokens(self.index.runs[path].run for path in present)
         for path in changes.runs:
             self._note_run(path)
         self._note_plans(changes.plans)
@@ -160,12 +160,6 @@ class Observer:
 
     # -- runs
 
-    def _know_tokens(self, config_path: str) -> None:
-        """Have the tokens of a run's configuration redacted; each file is read once."""
-        if config_path and config_path not in self._configs:
-            self._configs.add(config_path)
-            config.know_tokens(config_path)
-
     def _note_run(self, path: str) -> None:
         entry = self.index.runs.get(path)
         is_wanted = entry is not None and self.admits(entry.project, entry.task)
@@ -176,7 +170,6 @@ class Observer:
             return
         if path not in self._costs:
             self._ended = None
-            self._know_tokens(entry.run.text("config"))
         is_sum = entry.run.record.get("includes_children") is True  # of runs that are here, too
         cost = None if is_sum else entry.run.record.get("cost_usd")
         is_number = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < 1e9
@@ -196,7 +189,7 @@ class Observer:
                 for path, entry in self.index.runs.items()
                 if path in self._costs and not entry.is_live
             )
-            newest = heapq.nlargest(RECENT_RUNS, entries, key=_age)
+            newest = heapq.nlargest(RECENT_RUNS, entries, key=RunEntry.order)
             self._ended = [RunView(entry) for entry in newest]
         return self._ended
 
@@ -422,7 +415,3 @@ def _is_recent(when_ns: int) -> bool:
 
 def _waits(entry: state.TaskState) -> bool:
     return entry.state == state.WAITING or waits.seconds_to_wait(entry, time.time()) > 0
-
-
-def _age(entry: RunEntry) -> tuple[int, str]:
-    return entry.started_ns, os.path.basename(entry.path)

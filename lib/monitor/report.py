@@ -20,13 +20,13 @@ def as_dict(facts: Facts, observer: Observer, limit: int) -> dict[str, object]:
     index = observer.index
     entries = [e for e in index.runs.values() if observer.admits(e.project, e.task)]
     live = {view.key: view for view in facts.live}
-    ended = _newest([entry for entry in entries if entry.path not in live], limit, _age)
+    ended = _newest([entry for entry in entries if entry.path not in live], limit, RunEntry.order)
     tasks = [task for task in index.tasks.values() if observer.admits(task.project, task.task)]
     active = [task for task in tasks if task.is_live]
     resting = _newest([task for task in tasks if not task.is_live], limit, _task_age)
     messages = facts.messages if not limit else facts.messages[:limit]
     return {
-        "time": ids.rfc3339(int(facts.time * ids.NANOSECONDS)),
+        "time": ids.rfc3339_of(facts.time),
         "runs_dir": index.runs_dir,
         "problems": [_problem(problem) for problem in facts.problems],
         "runs": [_run(entry, live.get(entry.path)) for entry in _with(live, ended)],
@@ -50,10 +50,6 @@ def _with(live: dict[str, RunView], ended: list[RunEntry]) -> list[RunEntry]:
 
 def _newest(items: list[Item], limit: int, key: Callable[[Item], tuple[int, str]]) -> list[Item]:
     return heapq.nlargest(limit or len(items), items, key=key)
-
-
-def _age(entry: RunEntry) -> tuple[int, str]:
-    return entry.started_ns, entry.run.run_id
 
 
 def _task_age(task: TaskEntry) -> tuple[int, str]:
