@@ -7,9 +7,7 @@ plays with aliases or nesting, costs more than its size warrants.
 
 from __future__ import annotations
 
-import os
-import sys
-
+from lib import packages
 from lib.errors import UserError
 from lib.yamlflow import MAX_DEPTH, YamlError
 from lib.yamlscalar import join_surrogates
@@ -30,7 +28,7 @@ def load(text: str, source: str, lines: Lines | None, reason: tuple[int, str]) -
     Raises YamlError, and UserError where PyYAML is missing.
     """
     line, construct = reason
-    yaml = _import_yaml()
+    yaml = packages.load("yaml")
     if yaml is None:
         raise UserError(
             f"{source}:{line}: {construct} needs PyYAML; install it (python3 -m pip install"
@@ -53,35 +51,6 @@ def load(text: str, source: str, lines: Lines | None, reason: tuple[int, str]) -
     except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         # What the constructors of PyYAML let through, such as `!!bool maybe`.
         raise YamlError(source, line, f"a value that does not fit its type ({error})") from None
-
-
-def _import_yaml() -> Any:
-    """Return the package, looked for beyond a bare sys.path too; None where it is missing."""
-    import importlib
-
-    for extend in (None, _add_site_packages, _add_own_environment):
-        if extend is not None:
-            extend()
-        try:
-            return importlib.import_module("yaml")
-        except ImportError:
-            continue
-    return None
-
-
-def _add_site_packages() -> None:
-    if sys.flags.no_site:
-        import site
-
-        site.main()
-
-
-def _add_own_environment() -> None:
-    import glob
-
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    found = glob.glob(os.path.join(glob.escape(root), ".venv/lib/python3*/site-packages"))
-    sys.path.extend(path for path in sorted(found) if path not in sys.path)
 
 
 def _loader_class(yaml: Any) -> Any:
