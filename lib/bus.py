@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 TASK_BUS, PROJECT_BUS, ROOT_BUS = paths.BUS_NAMES
 ARCHIVED = ".archived"  # the end of the name of a bus that was rotated
 LOCK_SECONDS = 10.0
-FIRST_WINDOW = 16 * 1024  # bytes read from the end at first; four times as many each time after
+FIRST_WINDOW = 16 * 1024  # bytes read from the end at first; twice as many each time after
 _TAIL = 16 * 1024  # bytes in which the last message usually fits
 _NOTE = b"""# Message bus
 
@@ -404,7 +404,7 @@ def read(path: str, offset: int = 0, torn: list[int] | None = None) -> Iterator[
     """
     from lib.bus_parse import Parser
 
-    fd = _open_to_read(path)
+    fd = open_to_read(path)
     if fd is None:
         return
     try:
@@ -451,7 +451,7 @@ def recent(
     path: str, enough: Callable[[list[Message]], bool], torn: list[int] | None = None
 ) -> list[Message]:
     """The end of what `read` gives, from so far back that `enough(messages)` is true, or all."""
-    fd = _open_to_read(path)
+    fd = open_to_read(path)
     if fd is None:
         return []
     try:
@@ -463,7 +463,8 @@ def recent(
     return messages
 
 
-def _open_to_read(path: str) -> int | None:
+def open_to_read(path: str) -> int | None:
+    """A descriptor of the bus; None while there is none, UserError for a link and the like."""
     try:
         return _open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -485,7 +486,7 @@ def _from_end(
             messages = parser.feed(data[place:], at_end=True)
             if enough(messages):
                 return messages, parser
-        window *= 4
+        window *= 2
     parser = Parser()
     return parser.feed(_pread_all(fd, size, 0), at_end=True), parser
 
@@ -549,7 +550,7 @@ class Follower:
         """Open what is at the path; an old file stays open until there is a new one."""
         from lib.bus_parse import Parser
 
-        fd = _open_to_read(self.path)
+        fd = open_to_read(self.path)
         if fd is None:
             return False
         if self._fd is not None:

@@ -23,6 +23,8 @@ from lib.index_entries import BusEntry, Changes, PlanEntry, RunEntry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lib.bus import Message
 
 Key = tuple[str, str]  # project, task
@@ -168,6 +170,13 @@ class TaskEntry:
     def is_task(self) -> bool:
         return not TASK_MARKS.isdisjoint(self._folder.items)
 
+    def has_file(self, name: str) -> bool:
+        """Whether there is a regular file of that name in its folder."""
+        return self._folder.has_file(name)
+
+    def has_folder(self, name: str) -> bool:
+        return self._folder.items.get(name, (0, False, False))[1]
+
     def _look_at_loop(self) -> None:
         path = f"{self.path}/{tasks.LOOP}"
         seen = files.signature(path) if self._folder.has_file(tasks.LOOP) else None
@@ -248,6 +257,7 @@ class Index:
         self._dirty: set[Key] = set()
         self._changes = Changes()
         self._now = 0.0
+        self.listings = 0  # grows when a folder was listed anew
         self._add_bus(bus_path or os.path.join(os.path.dirname(runs_dir), paths.BUS_NAME), "", "")
 
     def refresh(self) -> Changes:
@@ -269,10 +279,51 @@ class Index:
                 gc.enable()
         return self._changes
 
+    def notice(self, path: str) -> None:
+        """Have the next refresh look at the task of that folder, however long it is at rest."""
+        if path == self.runs_dir:
+            return  # always looked at, and so are the projects
+        project, _, rest = path.removeprefix(f"{self.runs_dir}/").partition("/")
+        entry = self._folders.get(project, {}).get(rest.partition("/")[0])
+        if entry is not None:
+            entry.next_look = 0.0
+
+    def notice_all(self) -> None:
+        """Have the next refresh look at every task."""
+        for members in self._folders.values():
+            for entry in members.values():
+                entry.next_look = 0.0
+
+    def folders(self) -> Iterator[str]:
+        """Every folder in which something may come about that a refresh takes in."""
+        yield self.runs_dir
+        for project, members in self._folders.items():
+            yield self._projects[project].path
+            for entry in members.values():
+                yield entry.path
+                if entry.runs_folder.items or entry.has_folder("runs"):
+                    yield entry.runs_folder.path
+        for path, run in self._open.items():
+            if run.is_live or not run.run.record:
+                yield path
+
+    def key_of(self, path: str) -> Key:
+        """Under which project and task a run stands; ("", "") for one that is not known."""
+        return self._keys.get(path, ("", ""))
+
     def is_ready(self, project: str, task: str) -> bool:
         """Whether what depends on that task may start; unknown tasks are not."""
         entry = self.tasks.get((project, task))
         return entry is not None and bool(entry.path) and entry.is_ready()
+
+    def projects(self) -> list[str]:
+        """The names of the folders below the root that are no runs: projects, and what else."""
+        return list(self._projects)
+
+    def file_of_project(self, project: str, name: str) -> str:
+        """The path of a regular file in a project's folder; "" where there is none."""
+        folder = self._projects.get(project)
+        return f"{folder.path}/{name}" if folder is not None and folder.has_file(name) else ""
 
     def live(self) -> list[RunEntry]:
         """The runs that live, the newest first."""
@@ -283,7 +334,11 @@ class Index:
         """The runs that started last, the newest first."""
         import heapq
 
-        return heapq.nlargest(count, self.runs.values(), key=RunEntry.order)
+        starts = heapq.nlargest(count, [entry.started_ns for entry in self.runs.values()])
+        if not starts:
+            return []
+        found = [entry for entry in self.runs.values() if entry.started_ns >= starts[-1]]
+        return sorted(found, key=RunEntry.order, reverse=True)[:count]
 
     def messages(self, count: int) -> list[Message]:
         """The newest messages of all buses, the oldest of them first."""
@@ -301,6 +356,7 @@ class Index:
     def _look_at_root(self) -> None:
         if not self._root.look():
             return
+        self.listings += 1
         for name in self._root.gone:
             if name in self._projects:
                 self._drop_project(name)
@@ -330,6 +386,7 @@ class Index:
     def _look_at_project(self, project: str) -> None:
         folder = self._projects[project]
         if folder.look():
+            self.listings += 1
             self._list_project(project, folder)
         for entry in list(self._folders[project].values()):
             if entry.next_look <= self._now:
@@ -367,6 +424,7 @@ class Index:
             self._changes.buses.add(entry.bus.path)
         folder = entry.runs_folder
         if folder.look():
+            self.listings += 1
             for name in folder.gone:
                 self._drop_run(f"{folder.path}/{name}")
             for name in folder.new_folders():

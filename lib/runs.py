@@ -116,18 +116,24 @@ class State:
 
 
 def allocate(
-    runs_dir: str, task: str = "", patience_seconds: float = 5.0, *, in_task_folder: bool = False
+    runs_dir: str,
+    task: str = "",
+    patience_seconds: float = 5.0,
+    *,
+    in_task_folder: bool = False,
+    name: str = "",
 ) -> tuple[Run, int]:
     """A new run folder, mode 0700, and the descriptor that holds its lock.
 
     The name is taken by `mkdir`, which fails for the second comer; who finds
     it taken waits for the next second.  In a task folder names are of another
-    form, and the next one is free at once.  UserError when the runs folder
-    cannot be written.
+    form, and the next one is free at once.  `name` is taken where it is free.
+    UserError when the runs folder cannot be written.
     """
     limit = time.monotonic() + patience_seconds
     while True:
-        path = os.path.join(runs_dir, _new_name(task, in_task_folder))
+        path = os.path.join(runs_dir, name or _new_name(task, in_task_folder))
+        name = ""
         run = Run(path, {})
         mark = -1
         try:

@@ -78,6 +78,11 @@ class PlanView:
     def project(self) -> str:
         return self.entry.project
 
+    @property
+    def plan(self) -> Plan | None:
+        """What its plan file says; None where that cannot be read, or is another one by now."""
+        return self._plan
+
     def text(self, key: str) -> str:
         """What the header says."""
         value = self.entry.header.get(key)
