@@ -291,7 +291,8 @@ class Loop:
         who = runner.resolve_agent(self.config, self.settings.agent)
         faults.point("loop-before-allocate")
         previous = self._previous()
-        run, lock = runs.allocate(self.task.runs_dir, in_task_folder=True)
+        name, self.settings.next_run = self.settings.next_run, ""
+        run, lock = runs.allocate(self.task.runs_dir, in_task_folder=True, name=name)
         attempt: Attempt = {
             "run": run.run_id,
             "token": os.urandom(8).hex(),

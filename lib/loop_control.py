@@ -1,10 +1,14 @@
-"""Stopping a task: its loop first, so that it starts nothing more, then all that lives of it."""
+"""Stopping a task: its loop first, so that it starts nothing more, then all that lives of it.
+And reopening one: what marked it as done does not count any more.
+"""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 
-from lib import children, files, ids, loop_record, procs, supervisor
+from lib import children, faults, files, ids, loop_record, procs, supervisor, tasks
 from lib.errors import EXIT_SIGNAL, UserError
 from lib.loop_record import LoopRecord
 from lib.tasks import Task
@@ -63,3 +67,23 @@ def _find(task: Task) -> procs.Process | None:
             return None
         time.sleep(_POLL_SECONDS)
     return found
+
+
+def reopen(record: LoopRecord, tell: Callable[[str], None]) -> None:
+    """Make a task that is done, or that failed, one that is open; its record is locked and loaded.
+
+    Its DONE is moved aside.
+    """
+    path = record.task.file(tasks.DONE)
+    if tasks.is_done(record.task):
+        aside, number = f"{path}.{ids.stamp(time.time())}", 1
+        while os.path.lexists(aside):
+            number += 1
+            aside = f"{path}.{ids.stamp(time.time())}.{number}"
+        os.rename(path, aside)
+        files.sync_folder(record.task.path)
+        tell(f"reopened: {tasks.DONE} is now {os.path.basename(aside)}")
+    faults.point("loop-reopened")
+    if record.fields.get("state") in (None, *loop_record.ENDED):
+        record.fields.update(reopened=ids.rfc3339(), state="")
+        record.save()

@@ -42,8 +42,12 @@ class LoopRecord:
         self.attempts: list[Attempt] = []
         self._lock = -1
 
-    def lock(self, seconds: float = LOCK_SECONDS) -> None:
-        """Take the lock; UserError that says who has it."""
+    def lock(self, seconds: float = LOCK_SECONDS, *, is_signed: bool = True) -> None:
+        """Take the lock; UserError that says who has it.
+
+        Who stops the task ends the process that signed.  One that is more than
+        a loop, and lets go at once, does not sign.
+        """
         task = self.task
         try:
             while not self._take(seconds):
@@ -57,7 +61,10 @@ class LoopRecord:
                 f"the loop of task {task.task} is already run by {who}; wait for it, or stop it: "
                 f"stop-run --project {task.project} --task {task.task}"
             ) from None
-        self.sign()
+        if is_signed:
+            self.sign()
+        else:
+            os.ftruncate(self._lock, 0)  # whoever signed has gone
         files.remove_temporaries(task.path)
 
     def _take(self, seconds: float) -> bool:

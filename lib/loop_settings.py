@@ -23,6 +23,7 @@ class Settings:
         parent: str = "",
         env: dict[str, str] | None = None,
         resume_session: bool = False,
+        next_run: str = "",
     ) -> None:
         self.agent = agent
         self.prompt = prompt
@@ -38,3 +39,4 @@ class Settings:
         self.parent = parent  # the run inside which the loop was started
         self.env = env or {}
         self.resume_session = resume_session
+        self.next_run = next_run  # the name of the next attempt's run folder, where it is free

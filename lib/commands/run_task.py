@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 
 from lib import (
@@ -13,6 +12,7 @@ from lib import (
     faults,
     files,
     ids,
+    loop_control,
     loop_record,
     paths,
     quota,
@@ -21,6 +21,7 @@ from lib import (
     runner,
     runs,
     tasks,
+    thread_link,
 )
 from lib.cli import ROOT, Command, Option, Values, parse_variables, run, say
 from lib.errors import EXIT_OK, UsageError, UserError
@@ -61,6 +62,7 @@ stop the agent and all it started; a closed terminal changes nothing.""",
         Option("--resume", help="reopen a task that is done or has failed; its DONE is moved aside"),
         Option("--resume-ended", help="the same, but go on with one that was stopped, or whose loop was killed"),
         Option("--resume-session", help="let the next attempt go on with the agent's session, where its program can"),
+        Option("--run-id", metavar="ID", help="the id of the next attempt, in the form of those in runs/; refused once it has been used: whoever is not sure that a start came about can make it again"),
         Option("--detach", help="once it has begun, go on in the background and write to loop.log of the task folder"),
         Option("--model", metavar="NAME", help="the model, where the agent lets one choose"),
         Option("--env", metavar="KEY=VALUE", many=True, help="set a variable for the agent; KEY alone hands on the one of this process; may be repeated"),
@@ -131,12 +133,15 @@ def _run_task(values: Values) -> int:
             )
         else:
             say(f"TASK_ID={task.task}\nTASK_DIR={redact.for_terminal(task.path)}\n")
+        _refuse_used(record, values.text("run_id") or "")
         prompt = _settle_prompt(task, given, tell)
         _check_prompt(type_name, task, prompt)
         if values.is_given("depends_on"):
             tasks.set_dependencies(task, values.items("depends_on"))
         if values.flag("resume") or (values.flag("resume_ended") and _has_ended(record)):
-            _reopen(record, tell)
+            loop_control.reopen(record, tell)
+        if values.text("run_id") and tasks.is_done(task):
+            raise UserError("the task is done, so that the run would not begin; use --resume")
         recovery.repair_all(runs_dir)
         if values.flag("detach") and not _detach(record):
             return EXIT_OK
@@ -153,9 +158,10 @@ def _run_task(values: Values) -> int:
             idle_timeout=configuration.limit("idle_timeout", values.seconds("idle_timeout")),
             max_wait=quota.max_wait(values.seconds("max_wait"), values.flag("no_wait")),
             model=values.text("model") or str(known.get("model") or "") or None,
-            parent=os.environ.get("JRUN_ID", ""),
+            parent=os.environ.get("JRUN_ID") or thread_link.read(task).get("run_id", ""),
             env=environment,
             resume_session=values.flag("resume_session"),
+            next_run=values.text("run_id") or "",
         )
         on_event = _print if values.flag("json") else None
         spawner = Spawner(paths.TOOLKIT)
@@ -173,6 +179,9 @@ def _refuse_contradictions(values: Values) -> None:
     if most is not None and most < 0:
         raise UsageError(f"--max-restarts: {most} is below 0")
     parse_variables(_variables(values))
+    run_id = values.text("run_id")
+    if run_id is not None and not (ids.is_safe(run_id) and run_id[:8].isdigit()):
+        raise UsageError(f"--run-id: {run_id[:60]!r} is not of the form YYYYMMDD-HHMMSSffff-PID-N")
     if values.flag("json") and values.flag("detach"):
         raise UsageError("--json and --detach exclude each other; keep one")
 
@@ -266,21 +275,11 @@ def _has_ended(record: LoopRecord) -> bool:
     return has_stopped or (not state and tasks.is_done(record.task))
 
 
-def _reopen(record: LoopRecord, tell: Callable[[str], None]) -> None:
-    """Make a task that is done, or that failed, one that is open: its DONE does not count any more."""
-    path = record.task.file(tasks.DONE)
-    if tasks.is_done(record.task):
-        aside, number = f"{path}.{ids.stamp(time.time())}", 1
-        while os.path.lexists(aside):
-            number += 1
-            aside = f"{path}.{ids.stamp(time.time())}.{number}"
-        os.rename(path, aside)
-        files.sync_folder(record.task.path)
-        tell(f"reopened: {tasks.DONE} is now {os.path.basename(aside)}")
-    faults.point("loop-reopened")
-    if record.fields.get("state") in (None, *loop_record.ENDED):
-        record.fields.update(reopened=ids.rfc3339(), state="")
-        record.save()
+def _refuse_used(record: LoopRecord, run_id: str) -> None:
+    """So that a start whose outcome nobody saw can be made again, and comes about once."""
+    is_noted = any(attempt.get("run") == run_id for attempt in record.attempts)
+    if run_id and (is_noted or os.path.lexists(os.path.join(record.task.runs_dir, run_id))):
+        raise UserError(f"the run {run_id} has begun already; leave --run-id out to go on")
 
 
 def _note_child_task(task: Task) -> None:
