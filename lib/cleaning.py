@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import contextmanager
 
 from lib import bus, faults, files, ids, listing, loop_record, runs, state, tasks
 from lib.errors import LockTimeoutError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 TRASH = ".trash"
+TRASH_LOCK = ".trash.lock"
+TRASH_LOCK_SECONDS = 60.0
 LOG = "removed-runs.log"  # a line for each: a run that is missing without one was lost
 DAY_SECONDS = 86400.0
 RUN, TASK, BUS = "run", "task", "bus"
@@ -31,7 +34,10 @@ _UNITS = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
 class Wish:
-    """What is to be cleaned; without `project` and `task` everything."""
+    """What is to be cleaned; without `project` and `task` everything.
+
+    Not `measured`: the size of a run is 0, as who asks cannot wait for it.
+    """
 
     def __init__(
         self,
@@ -43,6 +49,7 @@ class Wish:
         task: str | None = None,
         done_tasks: bool = False,
         bus_bytes: int | None = None,
+        measured: bool = True,
     ) -> None:
         self._older_than_ns = int(older_than_seconds * ids.NANOSECONDS)
         self.keep_failed = keep_failed
@@ -51,6 +58,7 @@ class Wish:
         self.task = task
         self.done_tasks = done_tasks
         self.bus_bytes = bus_bytes  # None: rotate no bus
+        self.measured = measured
 
     @property
     def before_ns(self) -> int:
@@ -124,7 +132,8 @@ def _choose_runs(
             continue
         age_days = (time.time_ns() - (entry.ended_ns or 0)) / ids.NANOSECONDS / DAY_SECONDS
         label = f"{entry.run.run_id}  {entry.state.status}  {task.project}/{task.task}"
-        item = Item(RUN, entry.path, f"{label}  {age_days:.0f} d", size_of(entry.path))
+        size = size_of(entry.path) if wish.measured else 0
+        item = Item(RUN, entry.path, f"{label}  {age_days:.0f} d", size)
         choice.items.append(item)
 
 
@@ -269,11 +278,16 @@ def carry_out(item: Item, runs_dir: str) -> str:
         return "its record has changed"
     if runs.is_held(run) or is_marked(item.path):
         return "somebody is at work on it"
+    note_removal(run, runs_dir)
+    discard(item.path, runs_dir)
+    return ""
+
+
+def note_removal(run: runs.Run, runs_dir: str) -> None:
+    """Put the run that is about to be removed into the log of those."""
     project, task = listing.place(run)
     words = (ids.rfc3339(), run.run_id, f"{project}/{task}", run.text("status"))
     files.append_line(os.path.join(runs_dir, LOG), " ".join(words).replace("\n", " "))
-    _discard(item.path, runs_dir)
-    return ""
 
 
 def removed(runs_dir: str) -> set[str]:
@@ -296,7 +310,7 @@ def _remove_task(item: Item, runs_dir: str) -> str:
             return "some of its runs stay"
         if not files.is_regular(task.file(tasks.DONE)):
             return "it is not done any more"
-        _discard(item.path, runs_dir)
+        discard(item.path, runs_dir)
     finally:
         os.close(lock)
     return ""
@@ -310,19 +324,63 @@ def _rotate(item: Item) -> str:
     return "" if archive else "it is not so large any more"
 
 
-def _discard(path: str, runs_dir: str) -> None:
+def discard(path: str, runs_dir: str) -> str:
+    """Rename a folder into the trash, and say where it is: it is gone at once, and whole."""
     trash = os.path.join(runs_dir, TRASH)
     os.makedirs(trash, 0o700, exist_ok=True)
-    name = f"{os.path.basename(path)[:200]}.{os.getpid()}.{time.monotonic_ns()}"
+    name = f"{_cut(os.path.basename(path), 200)}.{os.getpid()}.{time.monotonic_ns()}"
     os.rename(path, os.path.join(trash, name))
     faults.point("run-discarded")
+    return os.path.join(trash, name)
+
+
+def _cut(name: str, size: int) -> str:
+    """At most so many bytes of a name: systems count these, not characters."""
+    return os.fsdecode(os.fsencode(name)[:size])
+
+
+def give_back(aside: str, path: str) -> str:
+    """Take what was discarded from `path` out of the trash again, and say where it is.
+
+    Where its place is taken meanwhile, that is beside it: what lives is never left in the trash.
+    """
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    try:
+        os.rename(aside, path)
+        return path
+    except OSError:  # an empty folder would have been replaced
+        folder, name = os.path.split(path)
+        beside = os.path.join(folder, f"{_cut(name, 90)}.kept.{time.time_ns()}")
+        os.rename(aside, beside)
+        return beside
+
+
+@contextmanager
+def held_trash(runs_dir: str) -> Iterator[None]:
+    """Nobody empties the trash meanwhile: what proves to live can be given back.
+
+    LockTimeoutError where somebody empties it for longer than a minute.
+    """
+    fd = files.open_lock(os.path.join(runs_dir, TRASH_LOCK))
+    try:
+        files.lock(fd, TRASH_LOCK_SECONDS, "the trash of the runs folder")
+        yield
+    finally:
+        os.close(fd)
 
 
 def empty_trash(runs_dir: str, items: Iterable[Item]) -> list[str]:
-    """Remove what these items and a clean-runs that was killed left there; returns what stays."""
-    trash = os.path.join(runs_dir, TRASH)
-    if not os.path.isdir(trash):
+    """Remove what these items and a clean-runs that was killed left there; returns what stays.
+
+    LockTimeoutError as `held_trash` has it.
+    """
+    if not os.path.isdir(os.path.join(runs_dir, TRASH)):
         return []
+    with held_trash(runs_dir):
+        return _empty(os.path.join(runs_dir, TRASH), items)
+
+
+def _empty(trash: str, items: Iterable[Item]) -> list[str]:
     # First the renames must be durable: a power cut must not bring back a run without its files.
     for folder in {trash, *(os.path.dirname(item.path) for item in items)}:
         if os.path.isdir(folder):

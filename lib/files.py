@@ -243,8 +243,11 @@ def size(path: str) -> int:
         return 0
 
 
-def signature(path: str) -> object:
-    """What is another when a file has grown or was replaced; None for no file. No link is followed."""
+def signature(path: str) -> tuple[int, int, int] | None:
+    """Inode, size and mtime (ns), of which one is another when a file has grown or was replaced.
+
+    None for no file.  No link is followed.
+    """
     try:
         status = os.lstat(path)
     except OSError:

@@ -25,28 +25,59 @@ MAX_TOKEN = 8 * 1024  # no token is longer
 _SURE_SUFFIXES = ("_TOKEN", "_API_KEY", "_SECRET", "_PASSWORD")
 _SURE_NAMES = frozenset(["AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "MYSQL_PWD", "OPENAI_KEY"])
 _extra: list[str] = []
+_passing: tuple[str, ...] = ()
+_changes = 0
 _own: list[str] | None = None
 
 # -- what this process knows
 
 
 def known_tokens(environ: Mapping[str, str]) -> list[str]:
-    """Token values in `environ` and those of `add_tokens`, the longest first."""
-    found = set(_extra)
+    """Token values in `environ` and those made known, the longest first."""
+    found = tokens_in(environ).union(_extra, _passing)
+    return sorted(found, key=len, reverse=True)
+
+
+def tokens_in(environ: Mapping[str, str]) -> set[str]:
+    """Token values in `environ` alone."""
+    found: set[str] = set()
     for name, value in environ.items():
         sure = name in _SURE_NAMES or name.endswith(_SURE_SUFFIXES)
         if sure or (name.endswith("_KEY") and _is_mixed(value)):  # not DEPLOY_KEY=/home/me/.ssh/id
             found.update(_parts(value))
-    return sorted(found, key=len, reverse=True)
+    return found
 
 
 def add_tokens(values: Iterable[str]) -> None:
     """Redact these values too, from now on (tokens of a configuration)."""
-    global _own
-    new = [part for value in values for part in _parts(value) if part not in _extra]
+    known = set(_extra)
+    new = [part for value in values for part in _parts(value) if part not in known]
     if new:
         _extra.extend(new)
-        _own = None
+        _note_change()
+
+
+def set_passing_tokens(tokens: Iterable[str]) -> None:
+    """Redact these too, and no more those of the call before.
+
+    Each one costs time with every text: who learns ever more of them has to forget some.
+    """
+    global _passing
+    new = tuple(tokens)
+    if new != _passing:
+        _passing = new
+        _note_change()
+
+
+def _note_change() -> None:
+    global _changes, _own
+    _changes += 1
+    _own = None
+
+
+def added() -> int:
+    """Another number whenever other values are known: texts that were redacted before are out of date."""
+    return _changes
 
 
 def _parts(value: str) -> list[str]:
@@ -66,9 +97,12 @@ def _is_mixed(value: str) -> bool:
 
 def _own_tokens() -> list[str]:
     global _own
-    if _own is None:
-        _own = _with_escaped(known_tokens(os.environ))
-    return _own
+    own, moment = _own, _changes
+    if own is None:
+        own = _own = _with_escaped(known_tokens(os.environ))
+        if moment != _changes:
+            _own = None  # another thread has made a token known: it is not among these
+    return own
 
 
 def _with_escaped(tokens: list[str]) -> list[str]:
@@ -372,6 +406,17 @@ class Stream:
     def finish(self) -> str:
         rest, self._held = self._held, ""
         return self._lines(rest) if rest else ""
+
+    @property
+    def in_key(self) -> bool:
+        """Whether the last line belongs to a private key that may go on."""
+        return self._in_key
+
+    def peek(self) -> str:
+        """The whole words of the unfinished line, for who cannot wait; `feed` returns them again."""
+        begin = self._held.find(_BEGIN)
+        words = before_gap(self._held if begin < 0 else self._held[: begin + 1])
+        return "" if self._in_key or not words else text(words, self._tokens)
 
     def _lines(self, lines: str) -> str:
         if not self._in_key and _HEAD_END not in lines:

@@ -120,6 +120,40 @@ def test_a_token_of_the_configuration_is_known_from_then_on(
     assert redact.text("a words-only-token b") == "a [REDACTED] b"
 
 
+def test_passing_tokens_are_known_until_others_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redact, "_extra", [])
+    monkeypatch.setattr(redact, "_passing", ())
+    monkeypatch.setattr(redact, "_own", None)
+    redact.add_tokens(["known-for-good"])
+    redact.set_passing_tokens(["first-for-now"])
+    moment = redact.added()
+    assert redact.text("known-for-good first-for-now") == "[REDACTED] [REDACTED]"
+    redact.set_passing_tokens(["first-for-now"])
+    assert redact.added() == moment
+    redact.set_passing_tokens(["other-for-now"])
+    assert redact.added() != moment, "what was redacted before is out of date"
+    assert redact.text("known-for-good first-for-now other-for-now") == (
+        "[REDACTED] first-for-now [REDACTED]"
+    )
+
+
+def test_a_token_that_another_thread_makes_known_meanwhile_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redact, "_extra", [])
+    monkeypatch.setattr(redact, "_own", None)
+    escaped = redact._with_escaped
+
+    def slow(tokens: list[str]) -> list[str]:
+        redact.add_tokens(["words-only-token"])
+        return escaped(tokens)
+
+    monkeypatch.setattr(redact, "_with_escaped", slow)
+    redact.text("the tokens are collected")
+    monkeypatch.setattr(redact, "_with_escaped", escaped)
+    assert redact.text("a words-only-token b") == "a [REDACTED] b"
+
+
 @pytest.mark.parametrize(
     "token",
     ["pa/th/like+it==", 'qu"ote\\back/s', "t\u00f6ken-\u00fc-word", "smile\U0001f600here", "a\ttab-word", "<a>&-word"],
