@@ -237,7 +237,7 @@ def _write_locked(fd: int, path: str, rest: bytes) -> tuple[str, bool]:
     now = time.time_ns()
     msg_id = ids.message_id(now)
     if msg_id[:29] <= last_id[:29]:  # up to the nanoseconds: the clock stepped back
-        msg_id = ids.message_id((_nanoseconds_of(last_id) or now) + 1)
+        msg_id = ids.message_id((nanoseconds_of(last_id) or now) + 1)
     head = f"---\nmsg_id: {msg_id}\nts: {ids.rfc3339(now)}\n"
     faults.point("bus-before-write")
     _write_or_undo(fd, path, size, separator + head.encode() + rest)
@@ -263,7 +263,7 @@ def _write_or_undo(fd: int, path: str, size: int, data: bytes) -> None:
             os.ftruncate(fd, size)
 
 
-def _nanoseconds_of(msg_id: str) -> int | None:
+def nanoseconds_of(msg_id: str) -> int | None:
     """The time in `MSG-YYYYMMDD-HHMMSS-NNNNNNNNN-…`; None in any other id."""
     date, clock, fraction = msg_id[4:12], msg_id[13:19], msg_id[20:29]
     if not (msg_id.startswith("MSG-") and (date + clock + fraction).isdigit()):
@@ -350,7 +350,7 @@ def _id_of_whole_last(tail: bytes) -> str:
     if not count.isdigit() or close + 5 + int(count) + 1 != len(tail) or tail[-1] != 0x0A:
         return ""
     msg_id = header[8 : header.find(b"\n")].decode("ascii", "replace")
-    return msg_id if _nanoseconds_of(msg_id) is not None else ""
+    return msg_id if nanoseconds_of(msg_id) is not None else ""
 
 
 def _study_end(fd: int, size: int) -> tuple[bytes, str, bool]:
@@ -369,7 +369,7 @@ def _study_end(fd: int, size: int) -> tuple[bytes, str, bool]:
 
 
 def _is_ours(message: Message) -> bool:
-    return _nanoseconds_of(message.msg_id) is not None
+    return nanoseconds_of(message.msg_id) is not None
 
 
 def _hide_from_git() -> None:

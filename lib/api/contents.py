@@ -56,8 +56,8 @@ class Contents:
         began_ns, state = time.time_ns(), _state(paths)
         data = make()
         newest = max((found[2] for found in state[0] if found is not None), default=0)
-        if newest < began_ns - _CLOCK_NS and state == _state(paths):
-            self._keep(key, state, data)
+        if newest < began_ns - _CLOCK_NS:
+            self._keep(key, state, data)  # of what changed meanwhile the state is another
         return data
 
     def _find(self, key: Hashable, paths: Sequence[str]) -> bytes | None:

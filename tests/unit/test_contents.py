@@ -116,11 +116,12 @@ def test_the_ones_that_were_asked_for_last_stay_within_the_bound(
 
 
 def test_few_are_made_at_once_and_the_others_wait_or_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, maker: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contents, "WAIT_SECONDS", 0.05)
     kept, go_on = Contents(), threading.Event()
     begun = threading.Semaphore(0)
+    maker.ask(kept)
 
     def make() -> bytes:
         begun.release()
@@ -137,6 +138,7 @@ def test_few_are_made_at_once_and_the_others_wait_or_are_refused(
         with pytest.raises(Refusal, match="too many large files") as caught:
             kept.of(paths[-1], paths[-1:], make)
         assert caught.value.status == 503
+        assert maker.ask(kept) == LARGE.encode(), "what is kept needs no place"
     finally:
         go_on.set()
         for thread in threads:
