@@ -65,10 +65,12 @@ AGENT: Mapping[str, object] = {  # of every agent
     "executable": str,
     "preamble": bool,
 }
-# What the original has and nothing here uses: accepted, so that its files can be read.
-UNUSED_DEFAULTS: Mapping[str, object] = {
-    "max_concurrent_runs": int,
+_DEFAULTS: Mapping[str, object] = {
+    "agent": str,
+    "timeout": _seconds,
+    "idle_timeout": _seconds,
     "max_concurrent_root_tasks": int,
+    "max_concurrent_runs": int,
     "diversification": {
         "enabled": bool,
         "strategy": ("round-robin", "weighted"),
@@ -77,29 +79,38 @@ UNUSED_DEFAULTS: Mapping[str, object] = {
         "fallback_on_failure": bool,
     },
 }
-UNUSED_SECTIONS: Mapping[str, object] = {
-    "api": {
-        "host": str,
-        "port": _port,
-        "cors_origins": list,
-        "auth_enabled": bool,
-        "api_key": _secret,
-        "sse": {
-            "poll_interval_ms": int,
-            "discovery_interval_ms": int,
-            "heartbeat_interval_s": int,
-            "max_clients_per_run": int,
-        },
+_API: Mapping[str, object] = {  # of the server
+    "host": str,
+    "port": _port,
+    "cors_origins": list,
+    "allowed_hosts": list,
+    "auth_enabled": bool,
+    "api_key": _secret,
+    "api_key_file": str,
+    "sse": {
+        "poll_interval_ms": int,
+        "discovery_interval_ms": int,
+        "heartbeat_interval_s": int,
+        "max_clients_per_run": int,
     },
-    "storage": {"runs_dir": str, "extra_roots": list},
-    "webhook": {"url": str, "events": list, "secret": _secret, "timeout": (str, int)},
 }
 SECTIONS: Mapping[str, object] = {
     "agents": dict,
-    "defaults": {"agent": str, "timeout": _seconds, "idle_timeout": _seconds, **UNUSED_DEFAULTS},
+    "defaults": _DEFAULTS,
     "prices": dict,
-    **UNUSED_SECTIONS,
+    "api": _API,
+    "storage": {"runs_dir": str, "extra_roots": list},
+    "webhook": {"url": str, "events": list, "secret": _secret, "timeout": (str, int)},
 }
+# What the original has and nothing here uses: accepted, so that its files can be read.
+UNUSED: tuple[tuple[str, ...], ...] = (
+    ("defaults", "max_concurrent_runs"),
+    ("defaults", "diversification"),
+    ("api", "sse", "poll_interval_ms"),
+    ("api", "sse", "discovery_interval_ms"),
+    ("storage", "extra_roots"),
+    ("webhook",),
+)
 
 
 def faults(data: object) -> list[Fault]:
@@ -115,6 +126,9 @@ def faults(data: object) -> list[Fault]:
     ):
         text = f"agent of defaults: {default!r} is neither an agent here nor a type"
         found.append((("defaults", "agent"), f"{text}; known: {', '.join(agents.known())}"))
+    api = _entries(data.get("api"))
+    if api.get("api_key") and api.get("api_key_file"):
+        found.append((("api", "api_key_file"), "api has a key and a file with a key; keep one"))
     if isinstance(data.get("prices"), dict):
         from lib import prices
 

@@ -48,6 +48,10 @@ def _config_checks(settings: config.Config) -> Iterator[Check]:
             path = config.path_beside(settings.path, str(options["token_file"]))
             place = settings.place("agents", name, "token_file")
             yield from _secret_file_checks(f"{place}: {path}", path)
+    key_file = base.as_text(base.as_dict(settings.data.get("api")).get("api_key_file"))
+    if key_file:
+        path = config.path_beside(settings.path, key_file)
+        yield from _secret_file_checks(f"{settings.place('api', 'api_key_file')}: {path}", path)
     if _has_secret(settings):
         yield from _secret_file_checks(f"{settings.path}: has a secret in it and", settings.path)
     yield from _unused_checks(settings)
@@ -58,7 +62,7 @@ def _secret_file_checks(what: str, path: str) -> Iterator[Check]:
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError:
-        return  # said where its agent is looked at
+        return  # said where it is needed
     if mode & 0o077:
         text = f"{what} is open to others (mode {mode:o})"
         yield Check("config", NOTE, text, f"chmod 600 {shlex.quote(path)}")
@@ -79,9 +83,8 @@ def _has_secret(settings: config.Config) -> bool:
 
 def _unused_checks(settings: config.Config) -> Iterator[Check]:
     """What an original's configuration may have and nothing here looks at."""
-    written = [(key,) for key in settings.data if key in config_check.UNUSED_SECTIONS]
-    unused = [("defaults", key) for key in settings.defaults if key in config_check.UNUSED_DEFAULTS]
-    for keys in (*written, *unused):
+    unused = [keys for keys in config_check.UNUSED if keys in settings.lines]
+    for keys in sorted(unused, key=lambda keys: settings.line(*keys)):
         text = f"{settings.place(*keys)}: {'.'.join(keys)} is not used yet"
         yield Check("config", NOTE, text)
 

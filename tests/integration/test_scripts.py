@@ -16,6 +16,7 @@ SCRIPTS = [
     for path in (
         ROOT / "run-agent.py",
         ROOT / "run-all-tasks.py",
+        ROOT / "web" / "server.py",
         *sorted((ROOT / "bin").iterdir()),
     )
     if path.is_file() and not path.name.startswith(".")

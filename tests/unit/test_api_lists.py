@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from lib import ids, runs
+from lib.api import facts
 from tests.api_app import App
 from tests.stored_root import NOON, RUNNING, THIS_MACHINE, StoredRoot, held, write_record
 
@@ -41,6 +43,15 @@ def make_task(root: StoredRoot, task: str, *found: dict[str, Any], **config: Any
 
 
 FAILED: dict[str, Any] = {"status": "failed", "exit_code": 3}
+
+
+@pytest.mark.parametrize(("offset", "has_more"), [(0, True), (2, True), (3, False), (9, False)])
+def test_a_page_tells_whether_more_follows(offset: int, has_more: bool) -> None:
+    data = facts.answer_page([b"1", b"2"], 5, 2, offset).body
+    assert isinstance(data, bytes)
+    assert json.loads(data) == {
+        "items": [1, 2], "total": 5, "limit": 2, "offset": offset, "has_more": has_more,
+    }  # fmt: skip
 
 
 # -- how tasks stand

@@ -515,14 +515,15 @@ def test_a_token_is_not_shown_where_yaml_stumbles_over_it(token: str) -> None:
 
 def test_what_only_the_original_uses_is_noted_with_its_line() -> None:
     checks = config_checks(
-        "agents: {}\napi: {port: 1}\nstorage:\n  runs_dir: x\n"
-        "defaults:\n  timeout: 2h\n  max_concurrent_runs: 3\n"
+        "agents: {}\napi: {port: 1, sse: {poll_interval_ms: 9}}\nstorage:\n  runs_dir: x\n"
+        "  extra_roots: [y]\ndefaults:\n  timeout: 2h\n  max_concurrent_runs: 3\nwebhook: {}\n"
     )
-    assert [check.state for check in checks] == [OK, NOTE, NOTE, NOTE]
+    assert [check.state for check in checks] == [OK, NOTE, NOTE, NOTE, NOTE]
     assert [check.text.replace(str(Path.cwd()), "") for check in checks[1:]] == [
-        "/config.yaml:2: api is not used yet",
-        "/config.yaml:3: storage is not used yet",
-        "/config.yaml:7: defaults.max_concurrent_runs is not used yet",
+        "/config.yaml:2: api.sse.poll_interval_ms is not used yet",
+        "/config.yaml:5: storage.extra_roots is not used yet",
+        "/config.yaml:8: defaults.max_concurrent_runs is not used yet",
+        "/config.yaml:9: webhook is not used yet",
     ]
 
 

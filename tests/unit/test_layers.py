@@ -16,8 +16,8 @@ LIB = ROOT / "lib"
 # The order in which the modules can be read; each imports from earlier ones only.
 LAYERS = [
     "errors", "faults", "ids", "files", "wakeup", "watch", "redact", "shown", "textual", "events",
-    "yamlscalar", "yamlflow", "yamlread", "yamlforeign", "yamlio",
-    "prices", "transcript", "usage", "paths", "bus_parse", "bus", "procs", "runs", "tasks",
+    "packages", "yamlscalar", "yamlflow", "yamlread", "yamlforeign", "yamlio",
+    "prices", "transcript", "usage", "paths", "bus_parse", "bus", "procs", "runs", "tasks", "thread_link",
     "task_preamble", "timing",
     "agents._render", "agents._ready", "agents.base", "agents", "agents.*",
     "cli", "config_check", "config", "notices", "output", "judgement", "supervisor", "recovery",
@@ -36,6 +36,16 @@ LAYERS = [
     "integrity_base", "integrity_runs", "integrity_bus", "integrity_plans",
     "integrity_tasks", "integrity", "doctor_base", "doctor_places", "doctor_config", "doctor_agents",
     "doctor_live", "doctor_plan", "doctor",
+    "api", "api.exchange", "api.route", "api.names", "api.http_head", "api.connection", "api.wsgi",
+    "api.ports", "api.access", "api.sse", "api.view", "api.bus_log", "api.buses", "api.bus_feeds", "api.contents",
+    "api.shapes", "api.facts", "api.run_logs", "api.tree_watch", "api.hub", "api.cursors",
+    "api.feeds", "api.console", "api.launch", "api.root_queue", "api.lookup", "api.schemas",
+    "api.audit", "api.places", "api.threads", "api.static", "api.log_streams",
+    "api.message_streams", "api.file_tail", "api.file_streams", "api.transcripts", "api.listeners",
+    "api.wsgi_server", "api.plan_tasks", "api.plan_shapes", "api.control", "api.removal", "api.plans", "api.search",
+    "api.totals", "api.metrics", "api.service", "api.server_options", "api.core", "api.login",
+    "api.projects", "api.run_pages", "api.flat", "api.run_files", "api.task_pages", "api.messages",
+    "api.posts", "api.openapi", "api.routes", "api.dispatch",
     "commands", "commands.*",
 ]  # fmt: skip
 HOT = [
