@@ -28,140 +28,38 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE.parent.parent))
+
+from tests.bench.base import (
+    BARE,
+    ENVIRONMENT,
+    FULL,
+    NULL,
+    QUICK,
+    ROOT,
+    MissingError,
+    NotRunError,
+    Result,
+    Row,
+    Size,
+    bare,
+    interleave,
+    need,
+    processor_seconds,
+    run,
+    script,
+    shell_quoted,
+)  # fmt: skip
+from tests.bench.server_rows import ROWS as SERVER_ROWS
+
 SHELL_ORIGINAL = HERE / "shell_original.sh"
-BARE = [sys.executable, "-S", "-E"]  # as the scripts are started
-NULL = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-ENVIRONMENT = {
-    name: value
-    for name, value in os.environ.items()
-    if not name.startswith(("JRUN_", "CONDUCTOR_", "PYTHON"))
-}
-
-
-class NotRunError(Exception):
-    """A command of a row did not do what it should: there is nothing to compare."""
-
-
-class MissingError(Exception):
-    """What a row compares with is not installed."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much is measured; everything about a row but its meaning."""
-
-    starts: int  # rounds of a single command
-    batches: int  # rounds of a whole plan or crowd
-    tasks: int  # of a plan
-    many: int  # tasks of a large plan; ten times as many of a huge one
-    messages: int  # of the long bus
-    writers: int
-    posts: int  # of each writer
-    sleepers: int
-    nap_seconds: float
-    fleet: int  # runs that a monitor watches
-    watch_seconds: float
-
-
-FULL = Size(60, 5, 200, 1000, 100_000, 16, 50, 60, 1.0, 500, 10.0)
-QUICK = Size(2, 1, 6, 8, 1000, 3, 3, 4, 0.1, 20, 0.5)
-
-
-@dataclass
-class Result:
-    """Seconds of every round, ours and theirs in pairs."""
-
-    ours: list[float] = field(default_factory=list)
-    theirs: list[float] = field(default_factory=list)
-
-    @property
-    def ratio(self) -> float:
-        return statistics.median(self.ours) / statistics.median(self.theirs)
-
-    def spread(self) -> tuple[float, float]:
-        rounds = [mine / other for mine, other in zip(self.ours, self.theirs, strict=True)]
-        return min(rounds), max(rounds)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: `measure(size, folder)` works in a folder of its own."""
-
-    name: str
-    what: str
-    against: str
-    bar: float | None
-    measure: Callable[[Size, Path], Result]
-
-
-# -- running and timing
-
-
-def run(command: Sequence[str | Path], **variables: str | Path) -> float:
-    """Seconds from the start of a command to its end; its output goes nowhere.
-
-    posix_spawn, since what subprocess adds to both sides (about 1 ms) would
-    draw every ratio towards 1.
-    """
-    words = [os.fspath(word) for word in command]
-    environment = {**ENVIRONMENT, **{key: os.fspath(value) for key, value in variables.items()}}
-    actions = [(os.POSIX_SPAWN_DUP2, NULL, number) for number in (0, 1, 2)]
-    began = time.perf_counter()
-    pid = os.posix_spawnp(words[0], words, environment, file_actions=actions)
-    _, status = os.waitpid(pid, 0)
-    seconds = time.perf_counter() - began
-    if status:
-        raise NotRunError(_complaint(words, environment, os.waitstatus_to_exitcode(status)))
-    return seconds
-
-
-def _complaint(words: list[str], environment: dict[str, str], code: int) -> str:
-    """Why a command fails, from a second try with its stderr kept."""
-    done = subprocess.run(words, env=environment, stdin=NULL, capture_output=True)
-    lines = done.stderr.decode(errors="replace").strip().split("\n")
-    return f"exit code {code}: {' '.join(words)}: {lines[-1]}"
-
-
-def interleave(
-    rounds: int, ours: Callable[[], float], theirs: Callable[[], float], *, warm_up: bool = True
-) -> Result:
-    """Both in turn, `rounds` times, after one round that does not count."""
-    result = Result()
-    if warm_up:
-        ours()
-        theirs()
-    for _ in range(rounds):
-        result.ours.append(ours())
-        result.theirs.append(theirs())
-    return result
-
-
-def script(name: str, *arguments: str | Path) -> list[str | Path]:
-    return [*BARE, ROOT / name, *arguments]
-
-
-def bare() -> float:
-    return run([*BARE, "-c", "pass"])
-
-
-def need(program: str) -> str:
-    found = shutil.which(program)
-    if found is None:
-        raise MissingError(f"{program} is not installed")
-    return found
-
-
-def shell_quoted(command: Sequence[str | Path]) -> str:
-    return " ".join("'" + os.fspath(word).replace("'", "'\\''") + "'" for word in command)
 
 
 # -- one run
@@ -493,9 +391,9 @@ def watched_seconds(folder: Path, seconds: float) -> float:
     )  # fmt: skip
     try:
         _drain(master, 2.0)  # its start
-        before = _processor_seconds(process.pid)
+        before = processor_seconds(process.pid)
         _drain(master, seconds)
-        used = _processor_seconds(process.pid) - before
+        used = processor_seconds(process.pid) - before
         os.write(master, b"q")
         _drain(master, 0.2)
         if process.wait(30):
@@ -513,15 +411,6 @@ def _drain(fd: int, seconds: float) -> None:
     while (left := limit - time.monotonic()) > 0:
         if select.select([fd], [], [], left)[0]:
             os.read(fd, 65536)
-
-
-def _processor_seconds(pid: int) -> float:
-    """Of a process, in steps of 10 ms; where /proc tells."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        raise MissingError("/proc is not there") from None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 ROWS = (
@@ -547,20 +436,27 @@ ROWS = (
     Row("monitor-busy", "the monitor, 16 runs at 1,000 lines a second", "one core", 0.15,
         monitor_busy),
     Row("monitor-idle", "the monitor, nothing happening", "one core", 0.01, monitor_idle),
+    *SERVER_ROWS,
 )  # fmt: skip
 
 
-def milliseconds(values: list[float]) -> str:
+def shown(values: list[float], unit: str) -> str:
     low, middle, high = min(values), statistics.median(values), max(values)
+    if unit != "ms":
+        return f"{low:.1f} – {middle:.1f} – {high:.1f} {unit}"
     return " – ".join(f"{value * 1000:.{1 if middle < 1 else 0}f}" for value in (low, middle, high))
 
 
+def shown_ratio(value: float) -> str:
+    return f"{value:.{2 if value >= 0.1 else 4}f}"
+
+
 def line(row: Row, result: Result) -> str:
-    low, high = result.spread()
+    low, high = map(shown_ratio, result.spread())
     verdict = "" if row.bar is None else "kept" if result.ratio <= row.bar else "**missed**"
     bar = "" if row.bar is None else f"{row.bar:g}"
-    ratio = f"{result.ratio:.2f} ({low:.2f} – {high:.2f})"
-    ours, theirs = milliseconds(result.ours), milliseconds(result.theirs)
+    ratio = f"{shown_ratio(result.ratio)} ({low} – {high})"
+    ours, theirs = shown(result.ours, row.unit), shown(result.theirs, row.unit)
     cells = (row.name, row.what, ours, row.against, theirs, ratio, bar, verdict)
     return f"| {' | '.join(cells)} |"
 
@@ -572,23 +468,25 @@ def describe(size: Size, folder: Path) -> Iterator[str]:
     yield f"Rounds: {size.starts} of single commands, {size.batches} of batches."
     yield (
         f"Sizes: {size.tasks} tasks, {size.many} where it says 1,000; {size.messages} messages; {size.writers} writers of "
-        f"{size.posts} messages; {size.sleepers} sleepers of {size.nap_seconds:g} s."
+        f"{size.posts} messages; {size.sleepers} sleepers of {size.nap_seconds:g} s; {size.clients} clients where it says 50; "
+        f"{size.burst} lines or messages where it says 20,000."
     )
     yield ""
     yield "| row | ours | ms: min – median – max | against | ms: min – median – max | ratio | bar | |"
     yield "|---|---|---|---|---|---|---|---|"
 
 
-def measure(row: Row, size: Size, folder: Path) -> tuple[str, bool]:
-    """The row's line, and whether it ran."""
+def measure(row: Row, size: Size, folder: Path) -> tuple[str, list[str], bool]:
+    """The row's line, what is to be said below the table, and whether it ran."""
     folder.mkdir()
     try:
-        return line(row, row.measure(size, folder)), True
+        result = row.measure(size, folder)
     except MissingError as missing:
-        return f"| {row.name} | {row.what} | | {row.against} | {missing} | | | |", True
+        return f"| {row.name} | {row.what} | | {row.against} | {missing} | | | |", [], True
     except (NotRunError, OSError) as error:
         text = str(error).replace("|", "\\|").replace("\n", " ")
-        return f"| {row.name} | {row.what} | | {row.against} | | | | failed: {text} |", False
+        return f"| {row.name} | {row.what} | | {row.against} | | | | failed: {text} |", [], False
+    return line(row, result), result.notes, True
 
 
 @contextmanager
@@ -614,11 +512,14 @@ def main() -> int:
     all_ran = True
     with temporary_folder() as folder:
         print("\n".join(describe(size, folder)))
+        below: list[str] = []
         for row in ROWS:
             if row.name in options.only:
-                text, ran = measure(row, size, folder / row.name)
+                text, notes, ran = measure(row, size, folder / row.name)
                 print(text, flush=True)
+                below += [f"{row.name}: {note}" for note in notes]
                 all_ran = all_ran and ran
+        print("\n".join(["", *below] if below else []))
     return 0 if all_ran else 1
 
 
