@@ -11,7 +11,7 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 
 .PHONY: help
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo:  ## run the whole default plan with the embedded agent: no key, no network, no package
@@ -26,6 +26,10 @@ run:  ## run the default plan with real agents; ARGS="--dry-run" and the like ar
 .PHONY: monitor
 monitor:  ## watch all agents on the screen; ARGS="--root DIR" and the like are passed on
 	@$(PYTHON) -S -E bin/monitor $(ARGS)
+
+.PHONY: serve
+serve:  ## serve the API and the page at 127.0.0.1:14355; ARGS="--port 8080" and the like are passed on
+	@$(PYTHON) -S -E web/server.py $(ARGS)
 
 .PHONY: doctor
 doctor:  ## say what is missing on this machine; ARGS="prompts/plan.yaml" checks a plan too
@@ -43,6 +47,15 @@ test-agents: $(READY)  ## try the real claude, codex and gemini on a model that 
 	-@$(VENV)/bin/python -m tests.agents.programs
 	$(VENV)/bin/pytest -n 2 tests/agents $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(READY)  ## ask the server all that its description allows, for 5 minutes; SEED= SECONDS=
+	FUZZ_SEED=$(or $(SEED),$(shell date +%s)) FUZZ_SECONDS=$(or $(SECONDS),300) \
+	$(VENV)/bin/pytest -n 2 tests/fuzz $(ARGS)
+
+.PHONY: test-browser
+test-browser: $(READY)  ## try the page in a real browser; needs chromium and chromium-driver
+	CONDUCTOR_BROWSER_TESTS=1 $(VENV)/bin/pytest tests/browser $(ARGS)
+
 .PHONY: check
 check: lint test  ## all that must pass before a commit
 
@@ -53,7 +66,7 @@ lint: $(READY)  ## ruff and mypy; changes nothing
 	$(VENV)/bin/mypy
 
 .PHONY: coverage
-coverage: $(READY)  ## run all tests and print how much of lib/ they reach, in subprocesses too
+coverage: $(READY)  ## run all tests and print how much of lib/ and web/ they reach, in subprocesses too
 	@rm -rf coverage && mkdir -p coverage
 	TEST_PYTHON_FLAGS= $(VENV)/bin/coverage run -m pytest -q $(ARGS); code=$$?; \
 	$(VENV)/bin/coverage combine -q; $(VENV)/bin/coverage report --skip-covered && exit $$code
