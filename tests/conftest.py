@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,12 @@ import pytest
 from tests.agent_runs import Place
 from tests.plan_root import PlanRoot
 from tests.task_root import TaskRoot
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C mean something to what tests start, also where a shell began them with `&`."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
