@@ -129,15 +129,16 @@ class Hub:
         self._must_sync = False  # which folders are watched
         self._is_told = True  # something has changed that the index should take in
         self._next_look = self._look_ended = self._look_seconds = self._worked_until = 0.0
-        self._wake_reader, self._wake_writer = os.pipe()
-        os.set_blocking(self._wake_reader, False)
-        os.set_blocking(self._wake_writer, False)
+        self._wake_reader = self._wake_writer = -1
         self._loaded = threading.Event()
         self._thread = threading.Thread(target=self._work, name="hub", daemon=True)
 
     # -- for other threads
 
     def start(self) -> None:
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
         self._view.listen(self._hear)
         self._thread.start()
 
@@ -230,7 +231,7 @@ class Hub:
         try:
             os.write(self._wake_writer, b"x")
         except OSError:
-            pass  # it is full, so it wakes
+            pass  # it is full, so it wakes; or there is no thread yet
 
     # -- the thread
 

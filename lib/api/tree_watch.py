@@ -30,7 +30,10 @@ MAX_WATCHES = 20_000  # each is about a kilobyte of the kernel's memory, of a li
 
 
 class TreeWatch:
-    """Watches folders, not what is below them; `fd` becomes readable with an event, -1 for none."""
+    """Watches folders, not what is below them; `fd` becomes readable with an event, -1 for none.
+
+    Nothing is taken of the kernel before the first `watch`.
+    """
 
     def __init__(self, max_watches: int = MAX_WATCHES) -> None:
         self.fd = -1
@@ -39,10 +42,12 @@ class TreeWatch:
         self._libc: Any = None
         self._paths: dict[int, str] = {}  # by watch descriptor
         self._watches: dict[str, int] = {}
-        if not files.portable_only():
-            self._open()
+        self._is_opened = False
 
     def _open(self) -> None:
+        self._is_opened = True
+        if files.portable_only():
+            return
         try:
             self._libc = ctypes.CDLL(None, use_errno=True)
             self.fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -57,6 +62,8 @@ class TreeWatch:
 
         What happened in one of them before that, nobody tells: look at it.
         """
+        if not self._is_opened:
+            self._open()
         if self.fd < 0:
             return []
         folders = set(wanted)
@@ -126,6 +133,7 @@ class TreeWatch:
             self._drop(path)
 
     def close(self) -> None:
+        self._is_opened = True  # and not again
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

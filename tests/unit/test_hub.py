@@ -49,7 +49,6 @@ def started_by_hand(view: View) -> Iterator[Hub]:
         yield hub
     finally:
         hub.close()
-        os.close(hub._wake_reader)
 
 
 @pytest.fixture
@@ -288,6 +287,16 @@ class TestTreeWatch:
         watch.watch([*map(str, folders[1:]), str(tmp_path / "not-there")])
         assert watch.is_complete
         watch.close()
+
+    def test_it_takes_nothing_of_the_kernel_before_and_after_it_watches(
+        self, tmp_path: Path
+    ) -> None:
+        watch = TreeWatch()
+        assert watch.fd < 0
+        watch.watch([str(tmp_path)])
+        watch.close()
+        assert watch.watch([str(tmp_path)]) == []
+        assert watch.fd < 0
 
     def test_a_link_is_not_watched(self, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(tmp_path)
