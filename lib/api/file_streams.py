@@ -29,7 +29,7 @@ def stream_file(service: Service, request: Request) -> Answer:
     entry = lookup.run_of(service, params["run"], params["project"], params["task"])
     _, on_disk = lookup.file_of(request)
     with_ids = request.query.get("resume", "") == "1"
-    place = parse_place(last_event_id(request)) if with_ids else None
+    place = parse_place(sse.last_event_id(request)) if with_ids else None
     growth = Growth(service, entry, on_disk)
     if place is not None:
         growth.tail = growth.tail_from(place)
@@ -37,10 +37,6 @@ def stream_file(service: Service, request: Request) -> Answer:
         growth.begin_near_end(MOST_BYTES)
     events = growth.events(lambda text, _, behind: sse.event(text, id=behind if with_ids else ""))
     return sse.answer(events, buffering_header=False, release=growth.close)
-
-
-def last_event_id(request: Request) -> str:
-    return (request.header("last-event-id") or request.query.get("last_event_id", "")).strip()
 
 
 class Growth:

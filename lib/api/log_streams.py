@@ -51,8 +51,7 @@ def _answer(service: Service, request: Request, scope: Scope) -> Answer:
     if scope.path and feed.clients > most:
         hub.part(scope)
         raise Refusal(429, f"too many clients follow this run: at most {most} may")
-    last_id = request.header("last-event-id") or request.query.get("last_event_id", "")
-    client = Client(service, feed, last_id)
+    client = Client(service, feed, sse.last_event_id(request))
     return sse.answer(client.events(), release=lambda: hub.part(scope))
 
 

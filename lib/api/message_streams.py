@@ -37,9 +37,8 @@ def _stream(service: Service, request: Request) -> Answer:
 
 
 def _answer(service: Service, request: Request, project: str, task: str) -> Answer:
-    cursor = request.header("last-event-id") or request.query.get("last_event_id", "")
     stream = Stream(service, project, task)
-    return sse.answer(stream.events(cursor.strip()), release=stream.close)
+    return sse.answer(stream.events(sse.last_event_id(request)), release=stream.close)
 
 
 class Track:

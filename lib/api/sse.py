@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from lib.api.exchange import Answer
+from lib.api.exchange import Answer, Request
 
 HEADERS = {"Cache-Control": "no-cache"}
 UNBUFFERED = {"X-Accel-Buffering": "no"}  # a proxy in between hands on what comes at once
@@ -27,6 +27,11 @@ def event(data: str | bytes, name: str = "", id: str = "") -> bytes:  # noqa: A0
         f"event: {_one_line(name)}\n" if name else ""
     )
     return head.encode("utf-8", "replace") + b"data: " + raw.replace(b"\n", b"\ndata: ") + b"\n\n"
+
+
+def last_event_id(request: Request) -> str:
+    """The id behind which a client goes on: EventSource sends no header at first, so a query does."""
+    return (request.header("last-event-id") or request.query.get("last_event_id", "")).strip()
 
 
 def _one_line(text: str) -> str:

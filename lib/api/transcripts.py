@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lib import files, ids, listing, runs
 from lib.api import lookup, names, sse
 from lib.api.exchange import Answer, Refusal, Request, encode
-from lib.api.file_streams import Growth, last_event_id
+from lib.api.file_streams import Growth
 from lib.api.file_tail import Page, parse_place
 from lib.api.route import FLAG, NUMBER, TEXT, Query, Route, Schema, ref
 
@@ -65,7 +65,7 @@ def _number(request: Request, name: str, default: int) -> int:
 def stream_transcript(service: Service, request: Request) -> Answer:
     entry = _run_of(service, request)
     growth = Growth(service, entry, runs.TRANSCRIPT)
-    growth.tail = growth.tail_from(parse_place(last_event_id(request)) or (0, 0))
+    growth.tail = growth.tail_from(parse_place(sse.last_event_id(request)) or (0, 0))
     return sse.answer(growth.events(_text_event), release=growth.close)
 
 
