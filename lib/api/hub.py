@@ -414,7 +414,7 @@ class _Followed:
 
 def standing_of(entry: RunEntry) -> Standing:
     status = entry.state.status
-    is_over = not entry.is_live and status in (runs.COMPLETED, runs.FAILED)
+    is_over = not entry.is_live and status in runs.ENDED
     return Standing(status, shapes.exit_code(entry), entry.is_live, is_over)
 
 

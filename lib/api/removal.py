@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from lib import cleaning, files, ids, loop_record, redact, runs, state, supervisor, tasks
@@ -127,12 +127,18 @@ def _has_living_runs(task: Task) -> bool:
 
 
 def _unended(task: Task) -> Iterator[runs.Run]:
-    for name in files.names(task.runs_dir):
-        path = os.path.join(task.runs_dir, name)
-        if name[0] != "." and not os.path.islink(path) and os.path.isdir(path):
-            run = runs.read(path)
-            if run.text("status") not in (runs.COMPLETED, runs.FAILED):
-                yield run
+    return (run for run in _runs_of(task) if run.text("status") not in runs.ENDED)
+
+
+def _runs_of(task: Task) -> Iterator[runs.Run]:
+    for path in _folders(task.runs_dir, runs.names_in(task.runs_dir)):
+        yield runs.read(path)
+
+
+def _folders(where: str, names: Iterable[str]) -> list[str]:
+    """The paths of those that are folders, and no links to one."""
+    found = [os.path.join(where, name) for name in names]
+    return [path for path in found if os.path.isdir(path) and not os.path.islink(path)]
 
 
 def _may_live(run: runs.Run) -> bool:
@@ -142,10 +148,8 @@ def _may_live(run: runs.Run) -> bool:
 
 def _note_runs(service: Service, task: Task) -> None:
     """A run that is missing without a line in the log of removed ones was lost."""
-    for name in files.names(task.runs_dir):
-        path = os.path.join(task.runs_dir, name)
-        if name[0] != "." and os.path.isdir(path) and not os.path.islink(path):
-            cleaning.note_removal(runs.read(path), service.runs_dir)
+    for run in _runs_of(task):
+        cleaning.note_removal(run, service.runs_dir)
 
 
 # -- a project
@@ -176,8 +180,7 @@ def delete_project(service: Service, request: Request) -> Answer:
 
 def _members(path: str) -> list[Task]:
     """Its task folders; one that is a link is no task, and goes as the link that it is."""
-    found = [os.path.join(path, name) for name in files.names(path)]
-    return [tasks.Task(item) for item in found if os.path.isdir(item) and not os.path.islink(item)]
+    return [tasks.Task(item) for item in _folders(path, files.names(path))]
 
 
 def _refuse_plan(path: str) -> None:
