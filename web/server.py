@@ -23,7 +23,7 @@ from lib.api.server_options import DEFAULT_HOST, DEFAULT_PORT, Options
 from lib.api.service import Service
 from lib.api.wsgi import request_of
 from lib.api.wsgi_server import make_server
-from lib.cli import Command, Option, Values, run, suggestion
+from lib.cli import ANY_RUNS_DIR, ROOT, Command, Option, Values, run, suggestion
 from lib.errors import EXIT_OK, EXIT_SIGNAL, EXIT_USAGE, UsageError, UserError
 from lib.wakeup import SIGHUP, SIGINT, SIGTERM, Wakeup
 
@@ -43,17 +43,8 @@ config.yaml, too; docs/server.md describes the endpoints and streams.""",
             kind="int",
             help=f"listen at this port and no other ({DEFAULT_PORT}, or the next that is free)",
         ),
-        Option(
-            "--root",
-            metavar="DIR",
-            help="where runs/ is (default: $CONDUCTOR_ROOT, else the clone)",
-        ),
-        Option(
-            "--runs-dir",
-            metavar="DIR",
-            help="the runs folder, or a storage root of the Go original "
-            "(default: $JRUN_RUNS_DIR, else ROOT/runs)",
-        ),
+        ROOT,
+        ANY_RUNS_DIR,
         Option("--config", metavar="FILE", help="another config.yaml"),
         Option("--api-key-file", metavar="FILE", help="ask everybody for the key in this file"),
         Option(
