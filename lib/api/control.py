@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from lib import cleaning, config, files, ids, loop_control, loop_record, redact, runner, tasks
-from lib.api import audit, launch, lookup, names, places, threads
+from lib.api import audit, launch, lookup, names, places, schemas, threads
 from lib.api.exchange import Answer, Refusal, Request, text_of
 from lib.api.launch import Order
 from lib.api.route import FLAG, NUMBER, TEXT, Query, Route, Schema, ref
@@ -430,15 +430,9 @@ _START = thing(
 _MAP: Schema = {"type": "object", "additionalProperties": TEXT}
 SCHEMAS: dict[str, Schema] = {
     "TaskStart": _START,
-    "TaskRequest": {
-        "type": "object",
-        "required": ["project_id", "task_id", "agent_type", "prompt"],
-        "additionalProperties": False,
-        "properties": {
-            "project_id": TEXT,
-            "task_id": TEXT,
-            "agent_type": TEXT,
-            "prompt": TEXT,
+    "TaskRequest": schemas.request(
+        {"project_id": TEXT, "task_id": TEXT, "agent_type": TEXT, "prompt": TEXT},
+        {
             "project_root": TEXT,
             "attach_mode": {"type": "string", "enum": list(MODES)},
             "config": _MAP,
@@ -446,7 +440,7 @@ SCHEMAS: dict[str, Schema] = {
             "thread_parent": ref("ThreadParent"),
             "thread_message_type": {"type": "string", "enum": [threads.REQUEST]},
         },
-    },
+    ),
     "TaskResumed": thing(
         {"project_id": TEXT, "task_id": TEXT, "resumed": FLAG},
         {"run_id": TEXT, "status": TEXT, "queue_position": NUMBER},

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from lib import bus, files, ids, redact
-from lib.api import audit, buses, lookup, names, places, projects
+from lib.api import audit, buses, lookup, names, places, projects, schemas
 from lib.api.exchange import Answer, Refusal, Request, text_of
 from lib.api.root_queue import FOLDER
 from lib.api.route import TEXT, Route, Schema, ref
@@ -158,33 +158,14 @@ def _make_project(service: Service, project: str, root: str) -> None:
 
 
 _POSTED = thing({"msg_id": TEXT, "timestamp": TIME})
-_MESSAGE: Schema = {
-    "type": "object",
-    "required": ["body"],
-    "additionalProperties": False,
-    "properties": {"type": {"type": "string", "maxLength": MAX_TYPE}, "body": TEXT},
-}
+_TYPE: Schema = {"type": "string", "maxLength": MAX_TYPE}
 SCHEMAS: dict[str, Schema] = {
     "MessagePosted": _POSTED,
-    "MessageRequest": _MESSAGE,
-    "V1MessageRequest": {
-        "type": "object",
-        "required": ["project_id", "body"],
-        "additionalProperties": False,
-        "properties": {
-            "project_id": TEXT,
-            "task_id": TEXT,
-            "run_id": TEXT,
-            "type": {"type": "string", "maxLength": MAX_TYPE},
-            "body": TEXT,
-        },
-    },
-    "ProjectRequest": {
-        "type": "object",
-        "required": ["project_id", "project_root"],
-        "additionalProperties": False,
-        "properties": {"project_id": TEXT, "project_root": TEXT},
-    },
+    "MessageRequest": schemas.request({"body": TEXT}, {"type": _TYPE}),
+    "V1MessageRequest": schemas.request(
+        {"project_id": TEXT, "body": TEXT}, {"task_id": TEXT, "run_id": TEXT, "type": _TYPE}
+    ),
+    "ProjectRequest": schemas.request({"project_id": TEXT, "project_root": TEXT}),
 }
 _ANSWERS: dict[int, tuple[str, Schema | None]] = {
     201: ("It stands on the bus, and on the disk.", ref("MessagePosted")),

@@ -36,6 +36,11 @@ def thing(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None 
     }
 
 
+def request(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
+    """The body of a request: it may have no other keys."""
+    return {**thing(required, optional), "additionalProperties": False}
+
+
 def wrapped(key: str, name: str) -> Schema:
     """An object that has but a list."""
     return thing({key: listed(name)})
