@@ -57,7 +57,8 @@ def create_task(service: Service, request: Request) -> Answer:
     prompt = _check_prompt(text_of(body, "prompt"))
     _check_agent(service, agent)
     thread = threads.check(service, body.get("thread_parent"), text_of(body, "thread_message_type"))
-    cwd = _check_cwd(text_of(body, "project_root"))
+    root = text_of(body, "project_root")
+    cwd = places.sources(root) if root.strip() else ""
     wanted = _check_dependencies(body.get("depends_on"), task_id)
     mode = text_of(body, "attach_mode").strip()
     if mode not in MODES:
@@ -198,17 +199,6 @@ def _check_prompt(prompt: str) -> str:
     if not prompt.strip():
         raise Refusal(400, "prompt is required")
     return prompt if prompt.endswith("\n") else prompt + "\n"
-
-
-def _check_cwd(text: str) -> str:
-    if not text.strip():
-        return ""
-    path = os.path.expanduser(text.strip())
-    if not os.path.isabs(path):
-        raise Refusal(400, "project_root must be an absolute path")
-    if not os.path.isdir(path):
-        raise Refusal(400, "project_root does not exist, or is no folder")
-    return os.path.abspath(path)
 
 
 def _check_dependencies(value: object, own: str) -> list[str] | None:

@@ -18,6 +18,7 @@ from lib.tasks import Task
 if TYPE_CHECKING:
     from lib.api.service import Service
 
+NO_SOURCES = "project_root does not exist, or is no folder"
 _RESERVED = (audit.FOLDER,)
 _locks = [threading.Lock() for _ in range(32)]
 
@@ -96,6 +97,16 @@ def project_that_is(service: Service, project: str) -> str:
         raise Refusal(404, "project not found")
     _check_folder(service, path)
     return path
+
+
+def sources(text: str) -> str:
+    """The folder of sources that a request names, as an absolute path; Refusal 400 for none."""
+    path = os.path.expanduser(text.strip())
+    if not os.path.isabs(path):
+        raise Refusal(400, "project_root must be an absolute path")
+    if not os.path.isdir(path):
+        raise Refusal(400, NO_SOURCES)
+    return os.path.abspath(path)
 
 
 def _check_folder(service: Service, path: str) -> None:

@@ -123,15 +123,13 @@ def create_project(service: Service, request: Request) -> Answer:
 def _check_root(service: Service, text: str) -> str:
     if not text.strip():
         raise Refusal(400, "project_root is required")
-    path = os.path.expanduser(text.strip())
-    if not os.path.isabs(path):
-        raise Refusal(400, "project_root must be an absolute path")
-    if not (path.isprintable() and os.path.isdir(path)):
-        raise Refusal(400, "project_root does not exist, or is no folder")
+    path = places.sources(text)
+    if not path.isprintable():  # its marker is one line
+        raise Refusal(400, places.NO_SOURCES)
     top = os.path.realpath(service.runs_dir)
     if os.path.commonpath([os.path.realpath(path), top]) == top:
         raise Refusal(400, "project_root must lie outside of the storage root")
-    return os.path.normpath(path)
+    return path
 
 
 def _make_project(service: Service, project: str, root: str) -> None:
