@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lib import bus, files, ids, redact
 from lib.api import bus_log, buses, names, shapes
+from lib.api.bus_feeds import MAX_BODY
 from lib.api.exchange import Answer, Refusal, Request, encode
 from lib.api.route import Query, Route, ref
 from lib.api.service import Service
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from lib.bus import Message
 
 MAX_MESSAGES = 5000  # of an answer
-MAX_BODY = 256 * 1024  # characters of one body
 MAX_TOTAL = 32 << 20  # characters of the bodies of an answer
 
 
