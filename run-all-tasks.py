@@ -2,11 +2,13 @@
 """run-all-tasks - run a plan; the code is in lib/commands/run_all_tasks.py."""
 
 import _signal
+
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # before the slower imports
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until cli.run can tell it in a line
+
 import os
 import sys
 
-if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until cli.run can tell it in a line
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from lib.commands.run_all_tasks import main

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 from pathlib import Path
@@ -40,6 +41,13 @@ def run(command: list[str | Path], cwd: Path) -> subprocess.CompletedProcess[str
 def test_it_can_be_executed_and_starts_python_without_site(script: Path) -> None:
     assert os.access(script, os.X_OK)
     assert script.read_text().split("\n")[0] == "#!/usr/bin/env -S python3 -S -E"
+
+
+@every_script
+def test_its_first_statement_takes_the_traceback_from_ctrl_c(script: Path) -> None:
+    first, second, *_ = ast.parse(script.read_text()).body[1:]  # behind its docstring
+    assert ast.unparse(first) == "import _signal"  # built in: no time passes
+    assert "_signal.signal(_signal.SIGINT, _signal.SIG_DFL)" in ast.unparse(second)
 
 
 @every_script

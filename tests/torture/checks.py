@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -262,12 +263,24 @@ def _codes(round_: Round, loop: LoopScene, ledger: Ledger) -> list[str]:
     return found
 
 
+# A SIGINT between the interpreter's own start and the first statement of a script: nothing
+# but frames of the interpreter (no source line below them), and one of the script at most.
+_BEFORE_THE_SCRIPT = re.compile(
+    r"^Traceback \(most recent call last\):\n"
+    r"(?:  File \"[^\"]+\", line 4, in <module>\n    import _signal\n)?"
+    r"(?:  File \"<frozen [^\"]+\", line \d+, in .+\n)*"
+    r"KeyboardInterrupt\n",
+    re.MULTILINE,
+)
+
+
 def _bugs(round_: Round) -> list[str]:
     """No traceback anywhere, and nothing that a script calls a bug of its own."""
     logs = [round_.notes / "errors", *(Path(r.file("supervisor.log")) for r in round_.all_runs())]
     found: dict[str, int] = defaultdict(int)
     for path in logs:
-        for line in path.read_text(errors="replace").split("\n") if path.exists() else []:
+        text = path.read_text(errors="replace") if path.exists() else ""
+        for line in _BEFORE_THE_SCRIPT.sub("", text).split("\n"):
             if ": bug: " in line or "Traceback" in line or "Error:" in line:
                 found[f"{path.name} of {path.parent.name}: {line[:200]}"] += 1
     return list(found)
