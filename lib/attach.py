@@ -109,7 +109,7 @@ class _Reader:
         folder = os.path.join(seen.runs_dir, seen.plan.project)
         names = (state.STATE_NAME, state.JOURNAL_NAME)
         self._paths = [os.path.join(folder, name) for name in names]
-        self._lock = os.path.join(folder, state.LOCK_NAME)
+        self._folder = folder
         self._known: object = None
         self._pause = LOOK_SECONDS
         self._failures = 0
@@ -120,7 +120,7 @@ class _Reader:
     def look(self) -> Situation:
         """The situation now; read from the state only when that has changed."""
         # First who runs it: what that process has written before its end is then all read.
-        is_run = files.is_locked(self._lock)
+        is_run = state.is_run(self._folder)
         files_now = [files.signature(path) for path in self._paths]
         if files_now != self._known and self._read(is_run):
             self._known = files_now

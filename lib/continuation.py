@@ -67,10 +67,13 @@ def _header(
         plan=plan.path,
         plan_sha256=plan.sha256,
         started=old.get("started") or ids.rfc3339(),
+        root=settings.root,
+        runs_dir=settings.runs_dir,
         bus=settings.bus_path,
         pid=os.getpid(),
         max_parallel=settings.max_parallel,
         keep_going=settings.keep_going,
+        **settings.manner,
     )
     if settings.prompts_agent:
         header["prompts_agent"] = settings.prompts_agent

@@ -25,6 +25,7 @@ _LINUX = sys.platform == "linux"
 # A kill or a reader cannot come between the bytes of a write that stays in the
 # first page of a file: its size changes once, when all of it is there.
 ONE_WRITE_BYTES = 4096
+CLOCK_NS = 20_000_000  # so far the times of files are behind the clock at most
 LOCK_POLL_SECONDS = (0.0005, 0.01)  # first and longest pause between two tries
 
 

@@ -134,6 +134,11 @@ def slug(text: str) -> str:
     return "-".join(words)[:64].rstrip("-") or "default"
 
 
+def planned_task(name: str) -> str:
+    """The task of a plan by the task id of a run of it: each run of a review is `task@agent`."""
+    return name.partition("@")[0]
+
+
 def is_safe(name: str) -> bool:
     """True for a name that can be one path component and part of an id everywhere."""
     return 0 < len(name) <= 128 and name[0] not in ".-" and all(c in _SAFE for c in name)

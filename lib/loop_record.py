@@ -81,9 +81,7 @@ class LoopRecord:
     def sign(self) -> None:
         """Write into the lock file which process this is."""
         os.ftruncate(self._lock, 0)
-        here = procs.machine()
-        line = f"{os.getpid()} {procs.own_start()}\t{here['host']}\t{here['pid_namespace']}\n"
-        os.pwrite(self._lock, line.encode(), 0)
+        os.pwrite(self._lock, procs.own_line().encode(), 0)
         self.fields["pid"] = os.getpid()
 
     def load(self) -> None:
@@ -145,10 +143,4 @@ def holder(task: Task) -> procs.Process | None:
         line = files.read_regular(task.file(LOCK), 1024).decode("utf-8", "replace")
     except OSError:
         return None
-    here = procs.machine()
-    who, *place = line.rstrip("\n").split("\t")
-    pid, _, start = who.partition(" ")
-    if not pid.isdigit() or place != [here["host"], here["pid_namespace"]]:
-        return None
-    process = procs.look_up(int(pid))
-    return process if process is not None and process.start == start else None
+    return procs.of_line(line)

@@ -143,6 +143,23 @@ def own_start() -> str:
     return _own[1]
 
 
+def own_line() -> str:
+    """A line that names this process; `of_line` finds it again by that, as long as it lives."""
+    here = machine()
+    return f"{os.getpid()} {own_start()}\t{here['host']}\t{here['pid_namespace']}\n"
+
+
+def of_line(line: str) -> Process | None:
+    """The process that wrote this line by `own_line`; None where it has ended, or is not of here."""
+    here = machine()
+    who, *place = line.rstrip("\n").split("\t")
+    pid, _, start = who.partition(" ")
+    if not (pid.isascii() and pid.isdigit()) or place != [here["host"], here["pid_namespace"]]:
+        return None
+    process = look_up(int(pid[:18]))
+    return process if process and process.start == start and not process.zombie else None
+
+
 def is_alive(pid: int, start: str) -> bool:
     """True while that very process lives; a zombie is dead, a reused pid is another one."""
     process = look_up(pid)

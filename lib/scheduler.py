@@ -51,7 +51,7 @@ from lib.settings import Settings
 from lib.situation import Situation
 from lib.spawner import Spawner
 from lib.starts import Starts
-from lib.state import Attempt, PlanState
+from lib.state import CLOSE, STOP, Attempt, PlanState
 from lib.unit import Unit
 
 HELD_POLL_SECONDS = 0.1  # how often the lock of another process's run is looked at
@@ -106,19 +106,22 @@ class Scheduler(Course):
         """Run the plan to its end; the exit code of `run-all-tasks.py`."""
         procs.keep_statuses()
         # A closed terminal ends the display, not the plan: SIGHUP is ignored.
-        caught = (wakeup.SIGINT, wakeup.SIGTERM, wakeup.SIGCHLD)
+        caught = (wakeup.SIGINT, wakeup.SIGTERM, wakeup.SIGCHLD, CLOSE, STOP)
         self._signals = wakeup.Wakeup(caught, ignored=(wakeup.SIGHUP,))
+        wakeup.release((CLOSE, STOP))
         self._poller.register(self._signals.fd, select.POLLIN)
         try:
             for decision in decisions:
                 self.announcer.declare("DECISION", events.DECISION, decision)
             self._begin()
+            self._answer_signals()  # who was told to stop while it began starts nothing
             while self._goes_on():
                 self._start_ready()
                 self._save()
                 self._wait()
             return self._finish()
         finally:
+            wakeup.hold((CLOSE, STOP))  # which nobody answers now: they would end the process
             self._signals.close()
             self.spawner.close()
 
@@ -555,8 +558,13 @@ class Scheduler(Course):
         for number in self._signals.take():
             if number == wakeup.SIGCHLD:
                 continue  # a check has ended, which is looked at after every poll
+            if number == CLOSE and self.interrupts:
+                continue
             self.interrupts += 1
-            if self.interrupts == 1:
+            if number == STOP:
+                if not self.stopping:  # a second one would take the grace of the first away
+                    self._stop_running("interrupted")
+            elif self.interrupts == 1:
                 text = f"waiting for {len(self.active)} running; once more to stop them"
                 self._close(
                     f"interrupted: nothing new starts, {text if self.active else 'none runs'}"

@@ -34,6 +34,7 @@ class Settings:
         self.redo_changed = redo_changed  # what is done and has changed since is done again
         self.prompts_agent = prompts_agent  # of a plan made of prompt files on the fly
         self.max_wait = max_wait  # seconds of waiting for a quota with nothing else to do
+        self.manner: dict[str, object] = {}  # for who starts it again: plan_again.manner
         self.parent = parent  # the run inside which the plan was started
 
     def generate_prompts(self, plan: Plan) -> list[prompts.Generated]:

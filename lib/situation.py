@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from lib import files, state
+from lib import state
 from lib.errors import UserError
 from lib.plan import Plan
 from lib.state import Attempt, PlanState, TaskState
@@ -18,10 +18,13 @@ from lib.state import Attempt, PlanState, TaskState
 class Situation:
     """A plan, the state of its tasks, and who runs it.
 
-    `header` is that of the state file: started, pid, max_parallel, keep_going,
+    `header` is that of the state file: plan (its path, or with prompts_agent the
+    pattern of its prompts), plan_sha256, started, pid, max_parallel, keep_going,
     scope (list of task ids, absent = all), closing and held (sentences: why
     nothing new starts), closed (providers whose quota is used up: until, reset,
-    why), ended and exit_code once the plan is over.
+    why), ended and exit_code once the plan is over.  How it was started last, to
+    do that again (lib/plan_again.py): root, runs_dir, bus, cwd, config (path, "" for none),
+    options (those of plan_again.KEPT that were given, by name).
     """
 
     def __init__(
@@ -82,5 +85,5 @@ def look(plan: Plan, runs_dir: str) -> Situation:
             "start it, or name its --root"
         )
     plan_state.load()
-    is_run = files.is_locked(os.path.join(plan_state.folder, state.LOCK_NAME))
+    is_run = state.is_run(plan_state.folder)
     return Situation(plan, plan_state.header, plan_state.tasks, runs_dir, is_run=is_run)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 
-from lib import faults, files, ids, paths, yamlio
+from lib import faults, files, ids, paths, procs, yamlio
 from lib.errors import LockTimeoutError, UserError
 
 TYPE_CHECKING = False
@@ -36,7 +36,11 @@ QUOTA = "quota"  # the result of an attempt that met the limit of its provider
 ENDED = (DONE, FAILED, SKIPPED, BLOCKED)
 
 SMALL_BYTES = 256 * 1024  # a state up to that size is replaced whole at every `settle`
+# Signals to the process that holds the lock: start nothing more; and stop what runs.  Of Ctrl-C
+# the second means more than the first, of these each means the same however often it comes.
+CLOSE, STOP = procs.SIGUSR1, procs.SIGUSR2
 _MAX_BYTES = 1 << 30
+_LINE_BYTES = 1024  # of the lock file
 _LARGE_BYTES = 64 * 1024  # from where on importing json pays when a state is read
 READ_TRIES = 100  # of a reader whose files are replaced under its hands
 _CURE = "mend it, or start over with --fresh (finished runs stay in the runs folder)"
@@ -119,9 +123,9 @@ class PlanState:
         files.remove_temporaries(self.folder)
 
     def sign_lock(self) -> None:
-        """Write this process's pid into the lock file, for where the system does not tell."""
+        """Write into the lock file which process this is: who stops the plan signals that one."""
         os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
+        os.pwrite(self._lock, procs.own_line().encode(), 0)
 
     def load(self) -> None:
         """Read what an earlier start left; UserError when it is damaged."""
@@ -363,11 +367,34 @@ def _apply(
     return header
 
 
+def is_run(folder: str) -> bool:
+    """Whether some process runs the plan whose state is in that folder."""
+    try:
+        return files.is_locked(os.path.join(folder, LOCK_NAME))
+    except OSError:
+        return False  # what stands in its place is no lock: whoever starts the plan is told
+
+
+def holder(folder: str) -> procs.Process | None:
+    """The process that runs the plan whose state is in that folder; None where nobody does.
+
+    Also where it cannot be known: on another machine, or in the moment in which
+    one process hands the plan to another.
+    """
+    if not is_run(folder):
+        return None
+    try:
+        line = files.read_regular(os.path.join(folder, LOCK_NAME), _LINE_BYTES)
+    except OSError:
+        return None
+    return procs.of_line(line.decode("utf-8", "replace"))
+
+
 def _noted_holder(lock: int) -> str:
     """Who holds the plan; the kernel tells who took the lock, which --detach has left to another."""
-    pid = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
-    if pid.isdigit():
-        return f"pid {pid}{files.command_of(pid)}"
+    process = procs.of_line(os.pread(lock, _LINE_BYTES, 0).decode("utf-8", "replace"))
+    if process is not None:
+        return f"pid {process.pid}{files.command_of(str(process.pid))}"
     return files.lock_holder(lock) or "another process"
 
 

@@ -16,6 +16,22 @@ if TYPE_CHECKING:
 SIGHUP, SIGINT, SIGTERM, SIGCHLD = _signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM, _signal.SIGCHLD
 
 
+def hold(numbers: Iterable[int]) -> None:
+    """Keep these signals waiting, in this process and those it forks, until `release`."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, numbers)
+
+
+def release(numbers: Iterable[int]) -> None:
+    """Let these signals through, also those that wait."""
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, numbers)
+
+
+def waiting(numbers: Iterable[int]) -> list[int]:
+    """Those of these signals that have come to this process while they were held."""
+    pending = _signal.sigpending()
+    return [number for number in numbers if number in pending]
+
+
 class Wakeup:
     """Catches `caught`, ignores `ignored`, until `close` puts everything back.
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import sys
 
-from lib import agents, files, runs
+from lib import agents, files, ids, runs
 from lib.agents import _render, base
 from lib.errors import EXIT_USAGE, UserError
 
@@ -196,7 +196,7 @@ class Recordings:
                 raise UserError(f"{self._shown} cannot be replayed: {fault}")
             return run
         # The names of a plan's run folders tell the task: mostly, no others need be read.
-        mark = f"-{_task(task)}"
+        mark = f"-{ids.planned_task(task)}"
         for paths in ([p for p in self._all if mark in os.path.basename(p)], self._all):
             found, rank = self._best(paths, task, name)
             if found and (paths is self._all or all(rank[:4])):
@@ -213,7 +213,8 @@ class Recordings:
         for path in paths:
             run = self._look(path)
             recorded = run.text("task_id")
-            is_task, is_agent = _task(recorded) == _task(task), run.agent == name
+            is_task = ids.planned_task(recorded) == ids.planned_task(task)
+            is_agent = run.agent == name
             if not (is_task or is_agent) or run.text(FAULT):
                 continue
             is_real, started = run.text("agent") != "replay", run.time_ns("start_time") or 0
@@ -253,11 +254,6 @@ def _why_unfit(run: runs.Run) -> str:
     return ""
 
 
-def _task(name: str) -> str:
-    """The task that a run was for: in a plan's review, each of its agents has a run `task@agent`."""
-    return name.partition("@")[0]
-
-
 def _kind(options: Mapping[str, object], recording: runs.Run) -> str:
     """`TYPE`, or `TYPE:OUTPUT`: whose output it is, by the record, else by `kind:`."""
     type_name, output = recording.text("agent"), recording.text("output_kind")
@@ -286,7 +282,7 @@ def _fault(options: Mapping[str, object], run: runs.Run) -> str:
         raise UserError(f"unknown fault of a replay agent: {shown}; known: {', '.join(FAULTS)}")
     tasks = options.get("fault_tasks")
     task = run.text("task_id")
-    if isinstance(tasks, list) and not {task, _task(task)} & set(map(str, tasks)):
+    if isinstance(tasks, list) and not {task, ids.planned_task(task)} & set(map(str, tasks)):
         return ""
     if options.get("fault_runs") is not None:
         allowed = _number(options, "fault_runs", 0)

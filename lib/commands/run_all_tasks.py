@@ -18,6 +18,7 @@ from lib import (
     faults,
     files,
     paths,
+    plan_again,
     plan_init,
     plan_scope,
     prompts,
@@ -29,6 +30,7 @@ from lib import (
     situation,
     state,
     view,
+    wakeup,
     why,
 )
 from lib.agents import replay
@@ -39,7 +41,7 @@ from lib.plan import Assignments, Plan, load_plan, plan_from_prompts
 from lib.scheduler import Scheduler
 from lib.settings import Settings
 from lib.spawner import Spawner
-from lib.state import PlanState
+from lib.state import CLOSE, STOP, PlanState
 
 START_LOCK_NAME = ".start.lock"  # in the runs folder
 START_LOCK_SECONDS = 60.0
@@ -125,6 +127,7 @@ def run_all_tasks(values: Values) -> int:
     plan_state = PlanState(settings.runs_dir, plan.project)
     log_path = os.path.join(plan_state.folder, state.LOG_NAME)
     display = view.make(log_path, json=values.flag("json"), live=not values.flag("detach"))
+    wakeup.hold((CLOSE, STOP))  # whoever sees the lock may send one
     try:
         with _one_start_at_a_time(settings.runs_dir):
             plan_state.lock()
@@ -132,6 +135,7 @@ def run_all_tasks(values: Values) -> int:
             if values.flag("fresh"):
                 settings.generate_prompts(plan)  # what is wrong with one is said before
             _load_state(values, plan, scope, plan_state, display)
+            settings.manner = plan_again.manner(values, configuration.path, plan_state.header)
             scheduler = Scheduler(
                 plan,
                 assigned.agents,
@@ -148,14 +152,48 @@ def run_all_tasks(values: Values) -> int:
         if values.flag("detach") and not _detach(plan_state, log_path, values):
             return EXIT_OK
         code = scheduler.run(assigned.decisions)
-        summary = report.Summary(scheduler.situation(), settings)
+        page, problem = write_page(scheduler.situation(), settings)
+        summary = report.Summary(scheduler.situation(), settings, page)
         if values.flag("json"):
-            display.event(Event(events.SUMMARY, summary.totals(), **summary.fields()))
+            fields = {**summary.fields(), "status_page": page or None}
+            display.event(Event(events.SUMMARY, summary.totals(), **fields))
         display.text("\n" + summary.table())
+        if problem:
+            display.event(Event(events.WARNING, problem))
     finally:
         display.close()
         plan_state.close()
     return code
+
+
+def write_page(seen: situation.Situation, settings: Settings) -> tuple[str, str]:
+    """(path, "") of the page that shows how the plan stands now, or ("", why there is none).
+
+    Whatever keeps it from being written: what became of the plan stays as it is.
+    """
+    try:
+        from lib.status_page import store  # not loaded before the plan has ended
+
+        return store.write_at_end(seen, settings.bus_path), ""
+    except KeyboardInterrupt:
+        cause = "interrupted"
+    except UserError as error:
+        cause = str(error)
+    except OSError as error:
+        cause = error.strerror or str(error)
+    except Exception as error:  # noqa: BLE001 - told here, and where bin/report is asked again
+        cause = f"bug: {type(error).__name__}: {error}"
+    names = (seen.plan.project, "--runs-dir", settings.runs_dir)
+    again = f"bin/report {shlex.join(names)}"
+    return "", f"the status page was not written: {redact.one_line(cause)}; try: {again}"
+
+
+def _page_of(plan: Plan, settings: Settings) -> str:
+    """The path of its page, once there is one."""
+    from lib.status_page import store
+
+    path = store.path_of(settings.runs_dir, plan.project)
+    return path if files.is_regular(path) else ""
 
 
 def _refuse_contradictions(values: Values) -> None:
@@ -187,7 +225,7 @@ def _look(values: Values, root: str) -> int:
     return attach.follow(
         plan,
         runs_dir,
-        lambda seen: report.Summary(seen, settings).table(),
+        lambda seen: report.Summary(seen, settings, _page_of(plan, settings)).table(),
         json=values.flag("json"),
     )
 
@@ -198,7 +236,7 @@ def _plan_to_look_at(values: Values, root: str) -> tuple[Plan, str]:
     if values.text("plan") or values.text("prompts"):
         return _plan(values, root), runs_dir
     folders = _plan_folders(runs_dir)
-    running = [folder for folder in folders if _is_run(folder)]
+    running = [folder for folder in folders if state.is_run(folder)]
     if len(running) > 1:
         names = ", ".join(_plan_of(folder).path for folder in running)
         raise UsageError(f"{len(running)} plans run in {root}; name one of them: {names}")
@@ -228,19 +266,18 @@ def _plan_folders(runs_dir: str) -> list[str]:
     return sorted(times, key=lambda folder: -times[folder])
 
 
-def _is_run(folder: str) -> bool:
-    """Whether some process runs the plan of a state folder now."""
-    lock = os.path.join(folder, state.LOCK_NAME)
-    return os.path.isfile(lock) and files.is_locked(lock)
-
-
 def _detach(plan_state: PlanState, log_path: str, values: Values) -> bool:
     """Go on in a process of its own session; False in the one that the terminal waits for."""
     sys.stdout.flush()
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     log = files.open_regular(log_path, flags)  # what keeps it from being written is said now
+    ready, is_ready = os.pipe()
     pid = os.fork()
     if pid:
+        os.close(is_ready)
+        os.read(ready, 1)  # until the lock names the other process, or that has ended
+        for number in wakeup.waiting((CLOSE, STOP)):
+            os.kill(pid, number)  # meant for the plan, and sent while this process had it
         root = values.text("root")
         place = f" --root {shlex.quote(root)}" if root else ""
         text = (
@@ -257,6 +294,8 @@ def _detach(plan_state: PlanState, log_path: str, values: Values) -> bool:
         os.dup2(source, target)
     plan_state.header["pid"] = os.getpid()
     plan_state.sign_lock()
+    os.close(is_ready)
+    os.close(ready)
     return True
 
 
@@ -457,7 +496,7 @@ def _refuse_same_ids(plan: Plan, runs_dir: str) -> None:
     """Two plans at once in one root must not share a task id: it names files of both."""
     for folder in _plan_folders(runs_dir):
         name = os.path.basename(folder)
-        if name == plan.project or not _is_run(folder):
+        if name == plan.project or not state.is_run(folder):
             continue
         try:
             tasks = state.read(os.path.join(folder, state.STATE_NAME))
