@@ -9,7 +9,7 @@ seen, in turn.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lib import plan_order
 from lib.plan import Plan, Task
@@ -67,6 +67,17 @@ def seconds_left(
     """
     if not sample:
         return None
+    expected = expected_seconds(plan, sample=sample, running=running, waiting=waiting)
+    return _play(plan, expected, running, waiting, done, max(1, width))
+
+
+def expected_seconds(
+    plan: Plan, *, sample: Sample, running: Mapping[str, float], waiting: Iterable[str]
+) -> dict[str, float]:
+    """What each of these tasks is expected to take from now on, or once it is started.
+
+    The sample must have seen something.
+    """
     kinds: dict[str, list[float]] = {}
     expected: dict[str, float] = {}
     for number, task_id in enumerate([*running, *waiting]):
@@ -77,7 +88,7 @@ def seconds_left(
         else:
             pick = seen[int(number * GOLDEN_RATIO % 1 * len(seen))]
             expected[task_id] = pick * sample.retry_factor
-    return _play(plan, expected, running, waiting, done, max(1, width))
+    return expected
 
 
 def _rest(seen: list[float], age: float) -> float:

@@ -137,32 +137,49 @@ def time_left(situation: Situation) -> float | None:
     """Seconds until the plan has ended, as far as its ended tasks tell; None for unknown."""
     if situation.text("held"):
         return None
-    now = time.time()
-    sample = estimate.Sample()
-    running: dict[str, float] = {}
-    waiting: dict[str, float] = {}
-    done = []
+    seen = Progress(situation)
     is_closing = bool(situation.text("closing"))
-    scope = set(situation.scope())
-    for task_id, entry in situation.tasks.items():
-        task = situation.plan.tasks.get(task_id)
-        if task is None:
-            continue
-        if entry.state == state.DONE:
-            done.append(task_id)
-            times = _durations(entry)
-            if times:
-                sample.add(task, times[-1], sum(times))
-        elif entry.state in (state.RUNNING, state.VERIFYING):
-            starts = [_moment(item.get("started")) for item in entry.attempts[-1:]]
-            running[task_id] = max(0.0, now - max(starts, default=now))
-        elif entry.state in (state.PENDING, state.WAITING) and task_id in scope and not is_closing:
-            waiting[task_id] = waits.seconds_to_wait(entry, now)
+    waiting = {} if is_closing else seen.waiting
     width_ = situation.header.get("max_parallel")
     most = width_ if isinstance(width_, int) else situation.plan.max_parallel
     return estimate.seconds_left(
-        situation.plan, sample=sample, running=running, waiting=waiting, done=done, width=most
+        situation.plan,
+        sample=seen.sample,
+        running=seen.running,
+        waiting=waiting,
+        done=seen.done,
+        width=most,
     )
+
+
+class Progress:
+    """How far a plan is: which tasks are done and what they took, which run, and which wait.
+
+    `running` are those under way and for how many seconds already, `waiting` those of this
+    start that have not begun, and how long they wait at least.
+    """
+
+    def __init__(self, situation: Situation) -> None:
+        now = time.time()
+        self.sample = estimate.Sample()
+        self.running: dict[str, float] = {}
+        self.waiting: dict[str, float] = {}
+        self.done: list[str] = []
+        scope = set(situation.scope())
+        for task_id, entry in situation.tasks.items():
+            task = situation.plan.tasks.get(task_id)
+            if task is None:
+                continue
+            if entry.state == state.DONE:
+                self.done.append(task_id)
+                times = _durations(entry)
+                if times:
+                    self.sample.add(task, times[-1], sum(times))
+            elif entry.state in (state.RUNNING, state.VERIFYING):
+                starts = [_moment(item.get("started")) for item in entry.attempts[-1:]]
+                self.running[task_id] = max(0.0, now - max(starts, default=now))
+            elif entry.state in (state.PENDING, state.WAITING) and task_id in scope:
+                self.waiting[task_id] = waits.seconds_to_wait(entry, now)
 
 
 def _durations(entry: TaskState) -> list[float]:
@@ -211,7 +228,7 @@ class _Row:
         self.last = watcher.last_line(attempt)
         self.colour = "yellow" if now.is_silent and not now.has_ended else ""
         if now.has_ended:
-            entry = situation.tasks.get(name.partition("@")[0])
+            entry = situation.tasks.get(ids.planned_task(name))
             is_verified = entry is not None and entry.state == state.VERIFYING
             self.idle = ""
             self.last = "is being verified" if is_verified else "has ended"
