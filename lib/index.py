@@ -23,7 +23,7 @@ from lib.index_entries import BusEntry, Changes, PlanEntry, RunEntry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from lib.bus import Message
 
@@ -250,10 +250,19 @@ class Index:
     `rest_seconds` is how late a change may be seen in a task at which nobody
     works and nothing has changed for a minute: with thousands of them, looking
     at each in every refresh is what costs.  With 0 everything is looked at.
+    `only` names the folders of the runs folder that are looked at; None: all.
     """
 
-    def __init__(self, runs_dir: str, *, bus_path: str = "", rest_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        runs_dir: str,
+        *,
+        bus_path: str = "",
+        rest_seconds: float = 0.0,
+        only: Collection[str] | None = None,
+    ) -> None:
         self.runs_dir = runs_dir
+        self._only = only
         self.runs: dict[str, RunEntry] = {}
         self.tasks: dict[Key, TaskEntry] = {}
         self.plans: dict[str, PlanEntry] = {}
@@ -367,7 +376,7 @@ class Index:
         """The newest messages of all buses, the oldest of them first."""
         found: list[tuple[int, Message]] = []
         for bus in sorted(self.buses.values(), key=lambda bus: bus.changed_ns, reverse=True):
-            if len(found) >= count and bus.changed_ns < found[-count][0]:
+            if len(found) >= count and bus.changed_ns + files.CLOCK_NS < found[-count][0]:
                 break  # nothing in it is newer than the oldest of these
             bus.read()
             found += [(ids.parse_rfc3339(item.ts) or 0, item) for item in bus.messages[-count:]]
@@ -386,6 +395,8 @@ class Index:
             else:
                 self._drop_run(self._path(name))
         for name in self._root.new_folders():
+            if self._only is not None and name not in self._only:
+                continue
             if runs.is_run_name(name):
                 self._add_run(self._path(name), None)
             else:

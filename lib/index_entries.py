@@ -184,10 +184,7 @@ class PlanEntry:
     def look(self) -> bool:
         """Read what has changed; True when something has."""
         before = self.is_run
-        try:
-            self.is_run = files.is_locked(self._beside(state.LOCK_NAME))
-        except OSError:
-            self.is_run = False
+        self.is_run = state.is_run(os.path.dirname(self.path))
         has_changed = self._look_at_state()
         if has_changed:
             self.counts = {}
@@ -356,6 +353,13 @@ class Changes:
         self.tasks: set[tuple[str, str]] = set()
         self.plans: set[str] = set()
         self.buses: set[str] = set()
+
+    def add(self, more: Changes) -> None:
+        """Take in what a later refresh found."""
+        self.runs |= more.runs
+        self.tasks |= more.tasks
+        self.plans |= more.plans
+        self.buses |= more.buses
 
     def __bool__(self) -> bool:
         return bool(self.runs or self.tasks or self.plans or self.buses)

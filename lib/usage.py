@@ -94,6 +94,26 @@ class Usage:
         }
 
 
+def together(parts: Iterable[Usage]) -> Usage:
+    """What these used together."""
+    found = Usage([])
+    for part in parts:
+        found.runs += part.runs
+        found.input_tokens = _added(found.input_tokens, part.input_tokens)
+        found.cached_tokens = _added(found.cached_tokens, part.cached_tokens)
+        found.output_tokens = _added(found.output_tokens, part.output_tokens)
+        if part.cost_usd is not None:
+            found.cost_usd = (found.cost_usd or 0.0) + part.cost_usd
+        found.is_estimated = found.is_estimated or part.is_estimated
+        found.without_cost += part.without_cost
+        found.without_tokens += part.without_tokens
+    return found
+
+
+def _added(known: int | None, more: int | None) -> int | None:
+    return known if more is None else (known or 0) + more
+
+
 def each_once(records: Iterable[Mapping[str, object]]) -> list[Mapping[str, object]]:
     """The records without those whose figures are sums of others that are here, too."""
     records = list(records)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections.abc import Callable
+from functools import partial
 
 from lib import files, frame, ids, listing, loop_record, redact, runs, state, waits, why
 from lib.activity import Activity, last_line
 from lib.bus_parse import Message
 from lib.index import Index, TaskEntry
-from lib.index_entries import RunEntry
+from lib.index_entries import Changes, RunEntry
+from lib.monitor.cures import Cures
 from lib.monitor.plans import GONE, PlanView
 from lib.textual import spoken
 
@@ -63,23 +66,41 @@ class RunView:
 
 
 class Problem:
-    """Something that somebody should look at; `entry` is the run that it is about, if any."""
+    """Something that somebody should look at; `entry` is the run that it is about, if any.
 
-    __slots__ = ("entry", "kind", "project", "task", "text", "when_ns")
+    `command` is what helps, a line for a terminal, or "".  Text and command are made when
+    they are first asked for: thousands of runs may have failed, of which few are shown.
+    """
+
+    __slots__ = ("_command", "_text", "entry", "kind", "project", "task", "when_ns")
 
     def __init__(
         self,
         kind: str,
-        text: str,
+        text: str | Callable[[], str],
         place: tuple[str, str],
         entry: RunEntry | None = None,
         when_ns: int = 0,
+        command: str | Callable[[], str] = "",
     ) -> None:
         self.kind = kind
-        self.text = redact.one_line(text)
         self.project, self.task = place
         self.entry = entry
         self.when_ns = when_ns
+        self._text = redact.one_line(text) if isinstance(text, str) else text
+        self._command = command
+
+    @property
+    def text(self) -> str:
+        if not isinstance(self._text, str):
+            self._text = redact.one_line(self._text())
+        return self._text
+
+    @property
+    def command(self) -> str:
+        if not isinstance(self._command, str):
+            self._command = self._command()
+        return self._command
 
     @property
     def colour(self) -> str:
@@ -91,6 +112,7 @@ class Problem:
 
     @property
     def words(self) -> str:
+        """What a filter looks at."""
         return f"{self.kind} {self.text} {self.entry.run.run_id if self.entry else ''}"
 
 
@@ -110,20 +132,25 @@ class Facts:
 
 
 class Observer:
-    """Makes the facts, again and again, of all that is below a root or of one project or task."""
+    """Makes the facts, again and again, of all that is below a root or of one project or task.
+
+    `look` has the index refreshed.  Where somebody else does that, `take` is told
+    what was found since the last time, from the first refresh on, and then
+    `live`, `plans` and `problems` tell of this moment.
+    """
 
     def __init__(self, index: Index, project: str = "", task: str = "") -> None:
         self.index = index
+        self._cures = Cures(index.runs_dir)
         self._project = project
         self._task = task
         self._suspects: dict[str, RunEntry] = {}  # runs that failed lately, or are unknown
         self._ended: list[RunView] | None = None  # None: to be found again
         self._live: set[str] = set()
         self._plans: dict[str, PlanView] = {}
-        self._lines: dict[str, tuple[object, str]] = {}
+        self._lines: dict[str, tuple[object, str]] = {}  # by the path of a run that lives
         self._costs: dict[str, tuple[float, bool]] = {}
         self._messages: list[Message] | None = None
-        self.joined: list[str] = []  # the runs that are new since the look before
 
     def admits(self, project: str, task: str | None = None) -> bool:
         """Whether that is wanted; of a task None only its project matters."""
@@ -132,7 +159,29 @@ class Observer:
 
     def look(self) -> Facts:
         """The facts of this moment."""
-        changes = self.index.refresh()
+        self.take(self.index.refresh())
+        return self.facts()
+
+    def facts(self) -> Facts:
+        """Those of what was taken in last."""
+        found = Facts()
+        found.time = time.time()
+        found.live = self.live()
+        live = {view.key for view in found.live}
+        if live != self._live:
+            self._live, self._ended = live, None
+        found.ended = self._recent()
+        found.plans = self.plans()
+        found.problems = self.problems(found.live, found.plans)
+        found.messages = self._recent_messages()
+        found.run_count = len(self._costs)
+        known = [cost for cost, _ in self._costs.values() if cost]
+        found.cost_usd = sum(known) if known else None
+        found.is_estimated = any(is_estimate for _, is_estimate in self._costs.values())
+        return found
+
+    def take(self, changes: Changes) -> None:
+        """Take in what refreshes of the index have found changed."""
         present = changes.runs & self.index.runs.keys()
         listing.know_tokens(self.index.runs[path].run for path in present)
         for path in changes.runs:
@@ -140,23 +189,6 @@ class Observer:
         self._note_plans(changes.plans)
         if changes.buses:
             self._messages = None
-        found = Facts()
-        found.time = time.time()
-        entries = [entry for entry in self.index.live() if self.admits(entry.project, entry.task)]
-        found.live = [RunView(entry, self._last_line(entry)) for entry in entries]
-        live = {entry.path for entry in entries}
-        if live != self._live:
-            self._live, self._ended = live, None
-        self._lines = {path: known for path, known in self._lines.items() if path in live}
-        found.ended = self._recent()
-        found.plans = self._ordered_plans()
-        found.problems = self._problems(found)
-        found.messages = self._recent_messages()
-        found.run_count = len(self._costs)
-        known = [cost for cost, _ in self._costs.values() if cost]
-        found.cost_usd = sum(known) if known else None
-        found.is_estimated = any(is_estimate for _, is_estimate in self._costs.values())
-        return found
 
     # -- runs
 
@@ -193,15 +225,24 @@ class Observer:
             self._ended = [RunView(entry) for entry in newest]
         return self._ended
 
+    def live(self) -> list[RunView]:
+        """The runs that live, the newest first."""
+        entries = [entry for entry in self.index.live() if self.admits(entry.project, entry.task)]
+        views = [RunView(entry, self._last_line(entry)) for entry in entries]
+        paths = {entry.path for entry in entries}
+        self._lines = {path: known for path, known in self._lines.items() if path in paths}
+        return views
+
     def _last_line(self, entry: RunEntry) -> str:
         for name in LINE_SOURCES:
             path = entry.run.file(name)
             signature = files.signature(path)
             if signature is None:
                 continue
+            seen = signature, redact.added()  # a secret of it may have become known since
             known = self._lines.get(entry.path)
-            if known is None or known[0] != signature:
-                known = self._lines[entry.path] = (signature, last_line(path))
+            if known is None or known[0] != seen:
+                known = self._lines[entry.path] = (seen, last_line(path))
             return known[1]
         return ""
 
@@ -219,7 +260,11 @@ class Observer:
         for project in self._plans.keys() - self.index.plans.keys():
             del self._plans[project]
 
-    def _ordered_plans(self) -> list[PlanView]:
+    def plan_of(self, project: str) -> PlanView | None:
+        """The plan of a project, as of the last `take`."""
+        return self._plans.get(project)
+
+    def plans(self) -> list[PlanView]:
         """Those that are run first, then the newest."""
         plans = self._plans.values()
         return sorted(plans, key=lambda plan: (not plan.entry.is_run, -plan.changed_ns))
@@ -234,14 +279,15 @@ class Observer:
 
     # -- problems
 
-    def _problems(self, found: Facts) -> list[Problem]:
+    def problems(self, live: list[RunView], plans: list[PlanView]) -> list[Problem]:
+        """What of all this somebody should look at, the most urgent first."""
         problems: list[Problem] = []
         settled: set[tuple[str, str]] = set()  # tasks of which their plan knows better
-        for plan in found.plans:
+        for plan in plans:
             problems += self._problems_of(plan, settled)
         problems += self._problems_of_loops(settled)
-        for view in found.live:
-            problem = _problem_of_live(view)
+        for view in live:
+            problem = self._problem_of_live(view)
             problems += [problem] if problem else []
         problems += self._failures(settled)
         problems += self._unreadable_buses()
@@ -251,15 +297,17 @@ class Observer:
     def _problems_of(self, plan: PlanView, settled: set[tuple[str, str]]) -> list[Problem]:
         project = plan.project
         if plan.entry.problem:
-            return [Problem(UNREADABLE, f"plan {project}: {plan.entry.problem}", (project, ""))]
+            text = f"plan {project}: {plan.entry.problem}"
+            return [Problem(UNREADABLE, text, (project, ""), command=self._cures.check)]
         found = []
         if not self._task:
             if hold := plan.hold():
-                found.append(
-                    Problem(HELD, f"plan {project}: nothing new starts: {hold}", (project, ""))
-                )
+                text = f"plan {project}: nothing new starts: {hold}"
+                found.append(Problem(HELD, text, (project, ""), command=self._cures.doctor))
             if plan.is_cut_off and _is_recent(plan.changed_ns):
-                found.append(Problem(CUT_OFF, f"plan {project}: {GONE}", (project, "")))
+                text = f"plan {project}: {GONE}"
+                cure = partial(self._cures.plan, plan.entry)
+                found.append(Problem(CUT_OFF, text, (project, ""), command=cure))
         waiting: dict[str, list[str]] = {}  # dozens may wait for one quota: a line for all of them
         for task_id in plan.scope:
             entry = plan.task(task_id)
@@ -275,7 +323,7 @@ class Observer:
         for names in waiting.values():
             more = f" and {len(names) - 1} more:" if len(names) > 1 else ""
             text = f"{project}/{names[0]}{more} {plan.sentence(names[0])}"
-            found.append(Problem(WAITING, text, (project, names[0])))
+            found.append(Problem(WAITING, text, (project, names[0])))  # time alone helps
         return found
 
     def _failed_task(self, plan: PlanView, task_id: str) -> list[Problem]:
@@ -284,9 +332,17 @@ class Observer:
         when = ids.parse_rfc3339(ended) or plan.changed_ns
         if not (plan.entry.is_run or _is_recent(when)):
             return []
-        text = f"{plan.project}/{task_id} failed{_ago(when)}: {entry.why or 'its reason was not noted'}"
+        reason = entry.why or "its reason was not noted"
         run = self.index.runs.get(plan.run_of(task_id))
-        return [Problem(FAILED, text, (plan.project, task_id), run, when)]
+
+        def text() -> str:
+            return f"{plan.project}/{task_id} failed{_ago(when)}: {reason}"
+
+        def cure() -> str:
+            again = "" if plan.entry.is_run else self._cures.plan(plan.entry, retry_failed=True)
+            return again or (self._cures.show(run) if run else "")
+
+        return [Problem(FAILED, text, (plan.project, task_id), run, when, cure)]
 
     def _failures(self, settled: set[tuple[str, str]]) -> list[Problem]:
         found = []
@@ -305,7 +361,9 @@ class Observer:
             kind = UNREADABLE if is_unreadable else kind
             if kind == UNKNOWN and entry.state.reason == listing.NOT_STARTED:
                 continue  # it waits for its turn
-            found.append(Problem(kind, _failure(entry, kind, when), key, entry, when))
+            text = partial(_failure, entry, kind, when)
+            cure = self._cures.check if is_unreadable else partial(self._cures.show, entry)
+            found.append(Problem(kind, text, key, entry, when, cure))
         return found
 
     def _problems_of_loops(self, settled: set[tuple[str, str]]) -> list[Problem]:
@@ -321,12 +379,39 @@ class Observer:
             kind = _kind_of_loop(task)
             if kind:
                 run = task.runs[0] if task.runs else None
-                found.append(Problem(kind, _said_of_loop(task, kind), key, run, task.last_ns))
+                text, cure = partial(_said_of_loop, task, kind), partial(self._go_on, task, kind)
+                found.append(Problem(kind, text, key, run, task.last_ns, cure))
         return found
+
+    def _go_on(self, task: TaskEntry, kind: str) -> str:
+        """What helps a loop; one that waits goes on by itself."""
+        if kind == WAITING:
+            return ""
+        return self._cures.task(*task.key, *(["--resume"] if kind == FAILED else []))
+
+    def _problem_of_live(self, view: RunView) -> Problem | None:
+        entry, now = view.entry, view.activity
+        place = (entry.project, entry.task)
+        name, cure = name_of(entry), partial(self._cures.stop, entry)
+        if entry.state.holder == "agent":
+            text = (
+                f"{name} lives on without its supervisor; "
+                "the next command that acts records its end"
+            )
+            return Problem(ORPHANED, text, place, entry, entry.started_ns, cure)
+        if now is not None and now.is_silent and not now.has_ended:
+            text = f"{name} has been {why.silence(now)}"
+            return Problem(SILENT, text, place, entry, entry.started_ns, cure)
+        return None
 
     def _unreadable_buses(self) -> list[Problem]:
         return [
-            Problem(UNREADABLE, f"bus {bus.path}: {bus.problem}", (bus.project, bus.task))
+            Problem(
+                UNREADABLE,
+                f"bus {bus.path}: {bus.problem}",
+                (bus.project, bus.task),
+                command=self._cures.check,
+            )
             for bus in self.index.buses.values()
             if bus.problem and self.admits(bus.project, bus.task)
         ]
@@ -381,20 +466,6 @@ def _said_of_loop(task: TaskEntry, kind: str) -> str:
 
 def _moment_of_loop(task: TaskEntry, key: str) -> int:
     return ids.parse_rfc3339((task.loop or {}).get(key)) or 0
-
-
-def _problem_of_live(view: RunView) -> Problem | None:
-    entry, now = view.entry, view.activity
-    place = (entry.project, entry.task)
-    name = name_of(entry)
-    if entry.state.holder == "agent":
-        text = f"{name} lives on without its supervisor; the next command that acts records its end"
-        return Problem(ORPHANED, text, place, entry, entry.started_ns)
-    if now is not None and now.is_silent and not now.has_ended:
-        return Problem(
-            SILENT, f"{name} has been {why.silence(now)}", place, entry, entry.started_ns
-        )
-    return None
 
 
 def _failure(entry: RunEntry, kind: str, when_ns: int) -> str:

@@ -39,6 +39,7 @@ class PlanView:
         self._watcher = Watcher(runs_dir)
         self._signature: object = ""
         self._plan: Plan | None = None
+        self._is_read = False  # the plan file, since the last `refresh`
         self._explainer: why.Explainer | None = None
         self._left: float | None = None
         self._next_reckoning = 0.0
@@ -48,7 +49,7 @@ class PlanView:
 
     def refresh(self) -> None:
         """Take in that the state has changed, or that time has passed."""
-        self._read_plan()
+        self._is_read = False
         self._explainer = None  # it speaks of one moment
         self.scope = self._scope()
         self.counts = {}
@@ -59,6 +60,8 @@ class PlanView:
 
     def _read_plan(self) -> None:
         path = self.text("plan")
+        if "\0" in path:
+            path = ""  # a state is somebody's file
         signature = (files.signature(path), self.text("plan_sha256")) if path else None
         if signature == self._signature:
             return
@@ -80,7 +83,13 @@ class PlanView:
 
     @property
     def plan(self) -> Plan | None:
-        """What its plan file says; None where that cannot be read, or is another one by now."""
+        """What its plan file says; None where that cannot be read, or is another one by now.
+
+        Read when it is asked for: there may be hundreds of plans that ended long ago.
+        """
+        if not self._is_read:
+            self._is_read = True
+            self._read_plan()
         return self._plan
 
     def text(self, key: str) -> str:
@@ -102,7 +111,7 @@ class PlanView:
 
     def _scope(self) -> list[str]:
         chosen = self.entry.header.get("scope")
-        known = list(self._plan.tasks if self._plan else self.entry.tasks)
+        known = list(self.entry.tasks)  # the plan's, in its order: each start sees to that
         if not isinstance(chosen, list):
             return known
         wanted = {str(task_id) for task_id in chosen}
@@ -126,6 +135,14 @@ class PlanView:
                 return found
         return 0
 
+    @property
+    def began_ns(self) -> int:
+        """When its last start began: its process signed the lock then; else as noted, 0: never."""
+        try:
+            return os.lstat(f"{os.path.dirname(self.entry.path)}/{state.LOCK_NAME}").st_mtime_ns
+        except OSError:
+            return ids.parse_rfc3339(self.entry.header.get("started")) or 0
+
     def unsettled(self) -> list[str]:
         """The tasks that are not done: what runs, what waits, what cannot go on, what failed."""
         order = {where: number for number, where in enumerate(UNSETTLED)}
@@ -139,7 +156,7 @@ class PlanView:
 
     def sentence(self, task_id: str) -> str:
         """Why that task does not run, or what it is doing; it continues the task's name."""
-        if self._plan is not None:
+        if self.plan is not None:
             try:
                 return self._explain(task_id)
             except (UserError, OSError):
@@ -156,16 +173,16 @@ class PlanView:
         return self._explainer.sentence(task_id)
 
     def _situation(self) -> Situation | None:
-        if self._plan is None:
+        plan, entry = self.plan, self.entry
+        if plan is None:
             return None
-        entry = self.entry
-        return Situation(self._plan, entry.header, entry.tasks, self._runs_dir, is_run=entry.is_run)
+        return Situation(plan, entry.header, entry.tasks, self._runs_dir, is_run=entry.is_run)
 
     def hold(self) -> str:
         """Why nothing new starts; "" while something may."""
-        situation = self._situation()
         if not self.entry.is_run:
             return ""
+        situation = self._situation()
         cause = why.closing_cause(situation) if situation else self.text("closing")
         return redact.one_line(cause or self.text("held"))
 
@@ -210,5 +227,9 @@ class PlanView:
     def run_of(self, task_id: str) -> str:
         """The folder of the task's newest run; "" before there is one."""
         attempts = self.task(task_id).attempts
-        name = os.path.basename(str(attempts[-1].get("run") or "")) if attempts else ""
+        return self.path_of(attempts[-1]) if attempts else ""
+
+    def path_of(self, attempt: Attempt) -> str:
+        """The folder of its run; "" for none.  Of a name in a file only the last part counts."""
+        name = os.path.basename(str(attempt.get("run") or ""))
         return f"{self._runs_dir}/{name}" if name else ""
