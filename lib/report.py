@@ -101,11 +101,15 @@ def schedule_fields(
 
 
 class Summary:
-    """What became of a plan: each task of the last start with its runs, and the totals."""
+    """What became of a plan: each task of the last start with its runs, and the totals.
 
-    def __init__(self, situation: Situation, settings: Settings) -> None:
+    `page` is the path of the page that shows it, if there is one.
+    """
+
+    def __init__(self, situation: Situation, settings: Settings, page: str = "") -> None:
         self._situation = situation
         self._settings = settings
+        self._page = page
         self._entries = {
             task_id: situation.tasks[task_id]
             for task_id in situation.scope()
@@ -120,7 +124,7 @@ class Summary:
             rows.append(
                 [
                     task_id,
-                    _who(entry),
+                    who(entry),
                     str(entry.tries() or "-"),
                     duration(used.seconds) if entry.attempts else "-",
                     used.usage.tokens(),
@@ -137,6 +141,8 @@ class Summary:
             f"state     {os.path.join(settings.runs_dir, project, state.STATE_NAME)}",
             f"messages  {settings.bus_path}",
         ]
+        if self._page:
+            lines.append(f"page      {self._page}")
         if self._situation.count(state.FAILED):
             lines.append(f"blockers  {os.path.join(settings.root, blockers.NAME)}")
         return "\n".join(redact.for_terminal(line).replace("\n", " ") for line in lines) + "\n"
@@ -189,7 +195,7 @@ def _doers(entry: TaskState) -> list[str]:
     return list(dict.fromkeys(done or every))
 
 
-def _who(entry: TaskState) -> str:
+def who(entry: TaskState) -> str:
     """Who did the task, and after whom: `claude (after codex)`; `a+b` for a review.
 
     `claude (for codex)` where the other one was not even tried: its provider was closed.
