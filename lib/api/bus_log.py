@@ -18,7 +18,6 @@ from lib.errors import UserError
 
 Place = tuple[int, int]
 
-_CLOCK_NS = 20_000_000  # so far the times of files are behind the clock at most
 PIECE_BYTES = 1 << 20
 MOST_ARCHIVES = 20  # the newest, in which an id is looked for
 RECENT_BYTES = 8 << 20  # so far back at most the newest messages are looked for
@@ -171,7 +170,7 @@ def _open_first(path: str, since_ns: int) -> Reader | None:
 
 def nowhere() -> Place:
     """The place before all that will be written to a bus that is missing."""
-    return 0, time.time_ns() - _CLOCK_NS
+    return 0, time.time_ns() - files.CLOCK_NS
 
 
 def _open(path: str, offset: int) -> Reader | None:

@@ -11,7 +11,7 @@ import heapq
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from lib import bus, ids, paths
+from lib import bus, files, ids, paths
 from lib.api import bus_log
 from lib.errors import UserError
 
@@ -65,6 +65,29 @@ def buses_of(service: Service, project: str, task: str = "") -> list[Bus]:
         if not _uses_root(index, service.runs_dir, project, task):
             return [own]
         return [own, Bus(root_path(index), project, task)]
+
+
+def changed_last(service: Service, most: int, project: str = "") -> list[tuple[Bus, int]]:
+    """The buses that changed last, and until when (ns since 1970): none has a newer message.
+
+    All that there are, or those of a project and of its tasks.
+    """
+    with service.view.current() as index:
+        root = root_path(index)
+        counts = not project or _uses_root(index, service.runs_dir, project, "")
+        found = [
+            entry
+            for entry in index.buses.values()
+            if entry.size and (counts if entry.path == root else project in ("", entry.project))
+        ]
+    newest = heapq.nlargest(most, found, key=lambda entry: entry.changed_ns)
+    return [
+        (
+            Bus(root, project) if entry.path == root else Bus(entry.path, top=service.runs_dir),
+            entry.changed_ns + files.CLOCK_NS,
+        )
+        for entry in newest
+    ]
 
 
 def own_path(service: Service, project: str, task: str = "") -> str:

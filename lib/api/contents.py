@@ -17,7 +17,6 @@ LARGE_BYTES = 64 << 10  # what a smaller file costs is not worth keeping
 KEPT_BYTES = 32 << 20
 AT_ONCE = 4
 WAIT_SECONDS = 10.0
-_CLOCK_NS = 20_000_000  # within so much a file can change and have the same time
 
 _Signature = tuple[int, int, int] | None
 _State = tuple[list[_Signature], int]  # of the files, and of what is redacted
@@ -56,7 +55,7 @@ class Contents:
         began_ns, state = time.time_ns(), _state(paths)
         data = make()
         newest = max((found[2] for found in state[0] if found is not None), default=0)
-        if newest < began_ns - _CLOCK_NS:
+        if newest < began_ns - files.CLOCK_NS:
             self._keep(key, state, data)  # of what changed meanwhile the state is another
         return data
 

@@ -47,7 +47,7 @@ _PATIENCE_SECONDS = 0.3  # for the lock of a loop, which readers take for micros
 
 
 def create_task(service: Service, request: Request) -> Answer:
-    _refuse_for_monitor(service)
+    refuse_for_monitor(service)
     body = request.json_body(_FIELDS)
     project, task_id = text_of(body, "project_id"), text_of(body, "task_id")
     places.check_ids(project, names.check("task", task_id))
@@ -138,7 +138,7 @@ def _discard_unused(service: Service, task: Task) -> bool:
         os.close(lock)
 
 
-def _refuse_for_monitor(service: Service) -> None:
+def refuse_for_monitor(service: Service) -> None:
     if not service.settings.may_start_tasks:
         raise Refusal(403, "task start is disabled on this server")
 
@@ -257,25 +257,37 @@ def _settle_prompt(task: Task, prompt: str) -> str:
 def resume_task(service: Service, request: Request) -> Answer:
     project, task_id = request.params["project"], request.params["task"]
     task = places.task_that_is(service, project, task_id)
-    starts = names.is_on(request.query.get("start", ""))
-    if starts:
-        _refuse_for_monitor(service)
-        places.check_ids(project, task_id)
     answer: dict[str, object] = {"project_id": project, "task_id": task_id, "resumed": True}
-    run_id = launch.new_run_id() if starts else ""
-    with places.lock_of(project, task_id):
-        _refuse_stopping(service, task)
-        is_done = _is_done(task)
-        if starts:
-            order = Order(project, task_id, run_id, resume=is_done)
-            answer.update(_started(order, _start_again(service, task, order)))
-        elif is_done:
+    run_id = ""
+    if names.is_on(request.query.get("start", "")):
+        refuse_for_monitor(service)
+        order, position = start_again(service, task)
+        answer.update(_started(order, position))
+        run_id = order.run_id
+    else:
+        with places.lock_of(project, task_id):
+            _refuse_stopping(service, task)
+            if not _is_done(task):
+                raise Refusal(400, "task is not done: there is no DONE", task_id=task_id)
             _reopen(task)
-        else:
-            raise Refusal(400, "task is not done: there is no DONE", task_id=task_id)
-    service.view.notice([task.path])
+        service.view.notice([task.path])
     audit.record(service, request, project=project, task=task_id, run=run_id)
     return Answer({key: redact.values(value) for key, value in answer.items()})
+
+
+def start_again(service: Service, task: Task, agent: str = "") -> tuple[Order, int]:
+    """Start the loop of a task again, done or not: what was ordered, and its place in the queue.
+
+    By the agent of the earlier start, unless one is named.
+    """
+    places.check_ids(task.project, task.task)
+    with places.lock_of(task.project, task.task):
+        _refuse_stopping(service, task)
+        is_done = _is_done(task)
+        order = Order(task.project, task.task, launch.new_run_id(), agent=agent, resume=is_done)
+        position = _start_again(service, task, order)
+    service.view.notice([task.path])
+    return order, position
 
 
 def _start_again(service: Service, task: Task, order: Order) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lib import VERSION, ids, redact
+import os
+
+from lib import VERSION, ids, paths, redact
 from lib.api.exchange import Answer, Refusal, Request
 from lib.api.route import FLAG, NUMBER, TEXT, Route, Schema, ref
 from lib.api.service import Service
@@ -41,8 +43,16 @@ def status(service: Service, request: Request) -> Answer:
             "version": VERSION,
             "running_tasks": redact.values(running),
             "may_start_tasks": service.settings.may_start_tasks,
+            "command_options": redact.values(_command_options(service.runs_dir)),
         }
     )
+
+
+def _command_options(runs_dir: str) -> list[str]:
+    """By what the scripts of bin/ find this root; nothing for that of the clone."""
+    if runs_dir == os.path.join(paths.TOOLKIT, "runs"):
+        return []
+    return ["--runs-dir", runs_dir]
 
 
 def self_update(service: Service, request: Request) -> Answer:
@@ -81,6 +91,7 @@ SCHEMAS: dict[str, Schema] = {
         version=TEXT,
         running_tasks={"type": "array", "items": ref("RunningTask")},
         may_start_tasks=FLAG,
+        command_options={"type": "array", "items": TEXT},
     ),
     "SelfUpdate": _shape(
         state={"const": "idle"},

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lib.index import Index, TaskEntry
     from lib.index_entries import Changes, RunEntry
 
+ROOT_MARKER = "PROJECT-ROOT.txt"  # notes where the sources of a project lie
 _MAX_CONFIGS = 100  # configurations whose tokens are looked up; a record may name any file
 _TITLE_BYTES, _MAX_TITLE = 4096, 200  # of a prompt that are read, and characters of its title
 _KEPT_DIRS = 20  # working folders that are told of a task
@@ -242,6 +243,17 @@ class Facts:
         for entry in entries:
             found += self.of_task(entry).runs_of(entry.key)
         return found
+
+
+def by_project(index: Index) -> dict[str, list[TaskEntry]]:
+    """Those that have a task, or a note of where their sources lie."""
+    found: dict[str, list[TaskEntry]] = {}
+    for (project, _), entry in index.tasks.items():
+        found.setdefault(project, []).append(entry)
+    for project in index.projects():
+        if project not in found and index.file_of_project(project, ROOT_MARKER):
+            found[project] = []
+    return found
 
 
 def _first_line(path: str) -> str:

@@ -9,6 +9,7 @@ is ever left out, and a slow client costs nobody anything.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -22,7 +23,7 @@ from lib.api.hub import Change, Hub, Signal, Standing, end_of, standing_of
 from lib.api.run_logs import START, Place, RunLog, whose
 from lib.api.shapes import Key
 from lib.index import Index
-from lib.index_entries import RunEntry
+from lib.index_entries import Changes, RunEntry
 
 KEPT_BYTES = 64 << 20  # of blocks, in all feeds
 FEWEST_FEEDS = 8  # among which that is divided
@@ -78,6 +79,8 @@ def status_event(path: str, key: Key, now: Standing) -> bytes:
 class Feed:
     """See the text at the top.  Made and counted by `Hub.join`."""
 
+    due = math.inf  # it reads when something happens
+
     def __init__(self, hub: Hub, runs_dir: str, scope: Scope, index: Index) -> None:
         self.scope = scope
         self.clients = 0
@@ -119,6 +122,9 @@ class Feed:
         return now.is_live or (bool(self.scope.path) and not now.is_over)
 
     # -- in the thread of the hub
+
+    def note(self, found: Changes, index: Index) -> None:
+        """How runs stand is all that counts: `take` tells that."""
 
     def reads(self) -> bool:
         return bool(self._logs)

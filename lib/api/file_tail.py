@@ -72,7 +72,7 @@ class Tail:
             start = status.st_size - most_bytes
             if start <= MARGIN_BYTES:
                 return 0
-            margin = _from_line(os.pread(fd, MARGIN_BYTES, start - MARGIN_BYTES))
+            margin = from_line(os.pread(fd, MARGIN_BYTES, start - MARGIN_BYTES))
         finally:
             os.close(fd)
         self._restart(start - len(margin))
@@ -172,11 +172,11 @@ def _is_place(fd: int, offset: int) -> bool:
     if before[-1:] not in (b"\n", b"\r"):
         return False
     redaction = redact.Stream()
-    redaction.feed((before if start == 0 else _from_line(before)).decode("utf-8", "replace"))
+    redaction.feed((before if start == 0 else from_line(before)).decode("utf-8", "replace"))
     return not redaction.in_key
 
 
-def _from_line(data: bytes) -> bytes:
+def from_line(data: bytes) -> bytes:
     """Without the line, or at least the word, that was cut at its beginning."""
     cut = data.find(b"\n") + 1
     return data[cut:] if cut else redact.behind_gap(data.decode("latin-1")).encode("latin-1")
@@ -205,7 +205,7 @@ class Page:
             end = at + len(redact.before_gap(data[at:].decode("latin-1")))
         self.start, self.end = before + at, before + end
         redaction = redact.Stream()
-        margin = data[:at] if before == 0 else _from_line(data[:at])
+        margin = data[:at] if before == 0 else from_line(data[:at])
         redaction.feed(margin.decode("utf-8", "replace"))
         self.text = redaction.feed(data[at:end].decode("utf-8", "replace"))
         self.text += redaction.finish()

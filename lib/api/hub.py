@@ -88,10 +88,18 @@ class Change(NamedTuple):
 
 
 class Member(Protocol):
-    """What reads for clients, in the thread of the hub."""
+    """What reads for clients, in the thread of the hub.
+
+    `due` is when it is to advance though nothing happens, on the monotonic
+    clock; infinity for never.
+    """
 
     clients: int
     signal: Signal
+    due: float
+
+    def note(self, found: Changes, index: Index) -> None:
+        """What refreshes have found since the last look; under the view's lock, before `take`."""
 
     def take(self, changes: Sequence[Change], looked_ns: int, before_ns: int) -> None:
         """Runs have changed; under the hub's lock, together with `hub.known`.
@@ -123,7 +131,7 @@ class Hub:
         self._watch = TreeWatch()
         self._members: dict[Hashable, Member] = {}
         self._followed: dict[str, _Followed] = {}
-        self._heard: set[str] = set()  # paths of runs that have changed
+        self._heard = Changes()  # since the last look
         self._standings: dict[Standing, Standing] = {}  # each once: there are thousands of runs
         self._listings = -1
         self._must_sync = False  # which folders are watched
@@ -222,7 +230,7 @@ class Hub:
 
     def _hear(self, changes: Changes) -> None:
         with self.lock:
-            self._heard |= changes.runs
+            self._heard.add(changes)
         if threading.current_thread() is not self._thread:
             self._wake()
         self.changes.add()
@@ -266,7 +274,9 @@ class Hub:
         return self._told()
 
     def _idle_seconds(self) -> float:
-        left = self._next_look - time.monotonic()
+        with self.lock:
+            due = min((member.due for member in self._members.values()), default=self._next_look)
+        left = min(self._next_look, due) - time.monotonic()
         return (
             left if self._watch.is_complete or not self._is_followed() else min(left, POLL_SECONDS)
         )
@@ -340,11 +350,15 @@ class Hub:
             self._view.notice_runs()
         self._view.refresh()
         with self.lock:
-            heard, self._heard = self._heard, set()
+            heard, self._heard = self._heard, Changes()
         with self._view.current() as index:
-            changes = [change for path in heard if (change := self._judge(index, path))]
+            changes = [change for path in heard.runs if (change := self._judge(index, path))]
             is_over = any(change.now is None or change.now.is_over for change in changes)
             self._sync_watches(index, is_over)
+            with self.lock:
+                members = list(self._members.values())
+            for member in members:
+                member.note(heard, index)
         with self.lock:
             self._take(changes, wall_ns)
         self._look_ended = time.monotonic()

@@ -8,6 +8,7 @@ whatever becomes of the server.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,13 +19,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from lib import ids, loop_record, paths, redact, tasks
+from lib import ids, loop_record, paths, plan_again, redact, tasks
 from lib.api.console import tell
 from lib.api.exchange import Refusal
-from lib.errors import EXIT_NOT_FOUND, EXIT_USAGE, UserError
+from lib.errors import EXIT_FAILED, EXIT_NOT_FOUND, EXIT_PREFLIGHT, EXIT_USAGE, UserError
 
 if TYPE_CHECKING:
     from lib.api.service import Service
+    from lib.plan_again import Start
     from lib.tasks import Task
 
 PATIENCE_SECONDS = 60.0  # for run-task to begin; a slow one is not ended, it may have begun
@@ -34,6 +36,7 @@ MAX_VARIABLES_BYTES = 256 << 10  # of all of them, names too: half of what the k
 MAX_MESSAGE = 4 << 10
 MOST_TOKENS = 100  # secret values in one request, a line of one counts as one
 MOST_KNOWN_TOKENS = 200  # of requests: each takes 1.5 ms of the redaction of 8 MiB
+_REFUSALS = (EXIT_FAILED, EXIT_USAGE, EXIT_PREFLIGHT)  # of run-all-tasks: a person can mend it
 # Of the server alone: neither a loop nor an agent shall have them.
 _SERVER_ONLY = (
     "CONDUCTOR_API_KEY", "CONDUCTOR_HOST", "CONDUCTOR_PORT", "CONDUCTOR_DISABLE_TASK_START",
@@ -168,7 +171,8 @@ class Launcher:
         """
         words = [*_words(order), "--runs-dir", self._service.runs_dir]
         with _tokens.tried(order.variables) as keep_tokens:
-            process, said = self._spawn("run-task", words, order.prompt, order.variables)
+            environment = {**self._environment(), **order.variables}
+            process, said = self._spawn("bin/run-task", words, environment, text=order.prompt)
             try:
                 code = process.wait(PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
@@ -195,6 +199,32 @@ class Launcher:
             status, message or f"the task could not be started: run-task ended with {code}"
         )
 
+    def start_plan(self, start: Start) -> int:
+        """Have a plan begin in the background; the pid of its process, 0 where that is not told.
+
+        When this returns that process holds the plan.  Refusal 409 with what
+        run-all-tasks says against it, 503 where it cannot begin now.
+        """
+        environment = self._environment()
+        environment.pop("CONDUCTOR_CONFIG", None)  # of this server; the plan has its own
+        environment.update(start.variables)
+        words = [*start.words, "--detach", "--json"]
+        with tempfile.TemporaryFile() as printed:
+            process, said = self._spawn(
+                plan_again.SCRIPT, words, environment, cwd=start.cwd, printed=printed
+            )
+            try:
+                code = process.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._reap_later(process, said)
+                text = "the start of the plan takes long; look whether it begins"
+                raise Refusal(503, text) from None
+            message = _whole_message(said)
+            if code == 0:
+                return _pid_of(printed)
+        text = message or f"the plan could not be started: {plan_again.SCRIPT} ended with {code}"
+        raise Refusal(409 if code in _REFUSALS else 500, text)
+
     def _environment(self) -> dict[str, str]:
         """That of this server without what is its own; no task is a child of what started it."""
         found = {
@@ -209,14 +239,21 @@ class Launcher:
         return found
 
     def _spawn(
-        self, script: str, words: list[str], text: str, variables: dict[str, str]
+        self,
+        script: str,
+        words: list[str],
+        environment: dict[str, str],
+        *,
+        text: str = "",
+        cwd: str | None = None,
+        printed: IO[bytes] | None = None,
     ) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
         """The process, in a session of its own, and the file that it tells its troubles to.
 
         Files without a name on both sides, no pipes: the death of this server
         cuts nothing off, neither what is read nor who writes.
         """
-        command = [sys.executable, "-S", "-E", os.path.join(paths.TOOLKIT, "bin", script), *words]
+        command = [sys.executable, "-S", "-E", os.path.join(paths.TOOLKIT, script), *words]
         said: IO[bytes] | None = None
         try:
             said = tempfile.TemporaryFile()
@@ -226,15 +263,17 @@ class Launcher:
                 process = subprocess.Popen(
                     command,
                     stdin=given,
-                    stdout=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL if printed is None else printed,
                     stderr=said,
-                    env={**self._environment(), **variables},
+                    env=environment,
+                    cwd=cwd,
                     start_new_session=True,
                 )
         except OSError as error:
             if said is not None:
                 said.close()
-            raise Refusal(503, f"{script} cannot be started: {error.strerror}") from None
+            name = os.path.basename(script)
+            raise Refusal(503, f"{name} cannot be started: {error.strerror}") from None
         return process, said
 
     # -- stopping
@@ -271,7 +310,7 @@ class Launcher:
         with self._lock:
             if place in self._stops:
                 return
-            process, said = self._spawn("stop-run", words, "", {})
+            process, said = self._spawn("bin/stop-run", words, self._environment())
             self._stops[place] = process
         self._reap_later(process, said, place)
 
@@ -318,3 +357,24 @@ def _message(said: IO[bytes]) -> str:
         said.seek(max(0, said.tell() - MAX_MESSAGE))
         lines = said.read().decode("utf-8", "replace").strip().split("\n")
     return redact.one_line(lines[-1].partition(": ")[2])
+
+
+def _whole_message(said: IO[bytes]) -> str:
+    """All lines in which a script told of its troubles, as one without its name; closes the file."""
+    with said:
+        said.seek(0)
+        lines = said.read(MAX_MESSAGE).decode("utf-8", "replace").strip().split("\n")
+    return redact.one_line("; ".join(line.partition(": ")[2] for line in lines), MAX_MESSAGE)
+
+
+def _pid_of(printed: IO[bytes]) -> int:
+    """The pid in the last line that `run-all-tasks.py --detach --json` prints."""
+    printed.seek(0, os.SEEK_END)
+    printed.seek(max(0, printed.tell() - MAX_MESSAGE))
+    last = printed.read().strip().rpartition(b"\n")[2]
+    try:
+        told = json.loads(last)
+    except (ValueError, RecursionError):
+        return 0
+    pid = told.get("pid") if isinstance(told, dict) else None
+    return pid if isinstance(pid, int) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lib import redact
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 _ON_DISK = {name: on_disk for name, _, on_disk in RUN_FILES}
 
 
-def file_of(request: Request) -> tuple[str, str]:
+def file_of(request: Request, on_disk: Mapping[str, str] = _ON_DISK) -> tuple[str, str]:
     """The file of a run that is asked for: its name for clients, and on disk; Refusal 404 for none."""
     name = request.query.get("name") or "stdout"
-    if name not in _ON_DISK:
+    if name not in on_disk:
         raise Refusal(404, f"unknown file: {redact.text(name[:100])}")
-    return name, _ON_DISK[name]
+    return name, on_disk[name]
 
 
 def run_of(service: Service, run_id: str, project: str = "", task: str = "") -> RunEntry:

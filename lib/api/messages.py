@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lib import bus, files, ids, redact
+from lib import bus, files, ids, paths, redact
 from lib.api import bus_log, buses, names, shapes
 from lib.api.bus_feeds import MAX_BODY
 from lib.api.exchange import Answer, Refusal, Request, encode
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lib.bus import Message
 
 MAX_MESSAGES = 5000  # of an answer
+RECENT = 500  # of the newest ones, unless so many are asked for
+_WITHOUT_MESSAGES = 10  # so many buses may hold text alone
 MAX_TOTAL = 32 << 20  # characters of the bodies of an answer
 
 
@@ -28,6 +30,45 @@ def list_v1_messages(service: Service, request: Request) -> Answer:
     if task:
         names.check("task", task)
     return _answer(service, request, project, task, request.query.get("after", ""))
+
+
+def list_recent(service: Service, request: Request) -> Answer:
+    asked = names.whole_number(request.query.get("limit", "")) or 0
+    limit = min(asked, MAX_MESSAGES) if asked > 0 else RECENT
+    project = request.query.get("project_id", "")
+    if project:
+        names.check("project", project)
+    with service.view.current() as index:
+        service.facts.prepare(index)
+    sources = buses.changed_last(service, limit + _WITHOUT_MESSAGES, project)
+    places = [source.path for source, _ in sources]
+    key = ("recent", limit, project, *places)
+    return Answer(service.contents.of(key, places, lambda: _newest(sources, limit)))
+
+
+def _newest(sources: list[tuple[buses.Bus, int]], limit: int) -> bytes:
+    """The newest messages of all these; a bus is not read that has none of them."""
+    found: list[tuple[int, Message]] = []
+    has_more = False
+    for source, changed_ns in sources:
+        if len(found) > limit and changed_ns < found[-limit][0]:
+            has_more = True
+            break
+        for message in buses.last([source], limit + 1):
+            _settle_place(message, source.path)
+            found.append((ids.parse_rfc3339(message.ts) or 0, message))
+        found.sort(key=lambda pair: pair[0])
+        del found[: -limit - 1]  # there may be thousands of buses
+    kept = _within(message for _, message in reversed(found[-limit:]))
+    more: Shape = {"has_more": True} if has_more or len(found) > len(kept) else {}
+    return encode({"messages": [message_shape(item) for item in kept[::-1]], **more}) + b"\n"
+
+
+def _settle_place(message: Message, path: str) -> None:
+    """Beside messages of other buses it must say where it comes from."""
+    project, task = bus.scope_of(path)
+    if not message.project_id and path.endswith(paths.BUS_NAMES[:2]):
+        message.project_id, message.task_id = project, message.task_id or task
 
 
 def list_of_project(service: Service, request: Request) -> Answer:
@@ -191,6 +232,17 @@ ROUTES = (
             _LIMIT,
         ),
         answers=_ANSWERS,
+    ),
+    Route(
+        "GET",
+        "/api/v1/messages/recent",
+        list_recent,
+        "The newest messages of all buses, or of those of a project and its tasks.",
+        query=(
+            Query("project_id", "Only of this project, and of all of its tasks."),
+            Query("limit", f"The newest so many, {RECENT} when left out, 5000 at most."),
+        ),
+        answers={200: _ANSWERS[200]},
     ),
     Route(
         "GET",

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lib import ids, quota, quota_watch, state
+from lib import ids, plan_path, quota, quota_watch, state
 from lib.api import plan_tasks, shapes
 from lib.api.exchange import encode
 from lib.api.facts import join
 from lib.api.shapes import Shape
+from lib.situation import Situation
 from lib.usage import Usage
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def detail(index: Index, view: PlanView, parts: Parts, tokens: int) -> bytes:
         "hold": view.hold(),
         "seconds_left": None if left is None else round(left),
         "stages": _stages(entry, plan, links),
+        "critical_path": _critical_path(index, entry, plan),
         "edges": [{"from": need, "to": name} for name in links.ids for need in links.needs(name)],
         "timeline": _timeline(entry, tasks.values()),
         "totals": _totals(entry, links.scope),
@@ -149,6 +151,14 @@ def _stage_state(counts: Mapping[str, int]) -> str:
 
 
 # -- the whole
+
+
+def _critical_path(index: Index, entry: PlanEntry, plan: Plan | None) -> list[str]:
+    if plan is None:
+        return []
+    return plan_path.critical_path(
+        Situation(plan, entry.header, entry.tasks, index.runs_dir, is_run=entry.is_run)
+    )
 
 
 def _scope(entry: PlanEntry) -> list[str]:

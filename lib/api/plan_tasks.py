@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lib import ids, state
+from lib import ids, plan_order, state
 from lib.api import shapes
 from lib.api.exchange import encode
 from lib.api.shapes import Shape
@@ -60,6 +61,15 @@ class Links:
         if task.role is not None:
             return list(self._plan.roles[task.role].agents)
         return [task.agent or ""]
+
+    def wave(self, name: str) -> int | None:
+        """How many tasks one behind the other it waits for, at most; None where nothing tells."""
+        return self._wave_of.get(name)
+
+    @cached_property
+    def _wave_of(self) -> dict[str, int]:
+        found = plan_order.waves(self._plan) if self._plan else []
+        return {name: number for number, names in enumerate(found) for name in names}
 
     def quorum(self, name: str) -> int:
         task = self.task(name)
@@ -114,10 +124,10 @@ def _made_of(index: Index, view: PlanView, links: Links, name: str) -> tuple[obj
 
 
 def _run_of(index: Index, item: Attempt) -> RunEntry | None:
-    return index.runs.get(f"{index.runs_dir}/{_run_id(item)}")
+    return index.runs.get(f"{index.runs_dir}/{run_id(item)}")
 
 
-def _run_id(item: Attempt) -> str:
+def run_id(item: Attempt) -> str:
     return os.path.basename(str(item.get("run") or ""))
 
 
@@ -140,6 +150,7 @@ def _part(
         "attempts": entry.tries(),
         "agents_asked": links.asked(name),
         "agents_used": _used_agents(entry),
+        "wave": links.wave(name),
         "depends_on": list(links.needs(name)),
         "blocked_by": links.open_needs(name),
         "quorum": quorum,
@@ -161,7 +172,7 @@ def _attempt(index: Index, item: Attempt) -> Shape:
     is_open = item.get("result") == "running"
     ended = moment(item.get("ended"))
     return {
-        "run_id": _run_id(item),
+        "run_id": run_id(item),
         "kind": ATTEMPT,
         "unit": str(item.get("unit") or ""),
         "agent": str(item.get("agent") or ""),

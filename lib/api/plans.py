@@ -106,19 +106,19 @@ def show_plan(service: Service, request: Request) -> Answer:
     return Answer(data)
 
 
-_FIGURES: dict[str, Schema] = {
+FIGURES: dict[str, Schema] = {
     "input_tokens": or_null(NUMBER),
     "cached_tokens": or_null(NUMBER),
     "output_tokens": or_null(NUMBER),
     "cost_usd": or_null(AMOUNT),
     "cost_estimated": FLAG,
 }
-_USE: dict[str, Schema] = {
-    **_FIGURES,
+USE: dict[str, Schema] = {
+    **FIGURES,
     "runs_without_tokens": NUMBER,
     "runs_without_cost": NUMBER,
 }
-_SUMMARY: dict[str, Schema] = {
+SUMMARY: dict[str, Schema] = {
     "project_id": TEXT,
     "state": {"type": "string", "enum": list(plan_shapes.STATES)},
     "is_run": FLAG,
@@ -128,15 +128,15 @@ _SUMMARY: dict[str, Schema] = {
     "updated": or_null(TIME),
     "ended": or_null(TIME),
     "exit_code": or_null(NUMBER),
-    **_USE,
+    **USE,
 }
 _OR_TEXT = or_null(TEXT)
 
 SCHEMAS: dict[str, Schema] = {
-    "PlanSummary": thing(_SUMMARY, {"problem": TEXT}),
+    "PlanSummary": thing(SUMMARY, {"problem": TEXT}),
     "Plan": thing(
         {
-            **_SUMMARY,
+            **SUMMARY,
             "title": TEXT,
             "plan": TEXT,
             "is_plan_known": FLAG,
@@ -145,9 +145,10 @@ SCHEMAS: dict[str, Schema] = {
             "seconds_left": or_null(NUMBER),
             "stages": listed("PlanStage"),
             "tasks": listed("PlanTask"),
+            "critical_path": TEXTS,
             "edges": {"type": "array", "items": thing({"from": TEXT, "to": TEXT})},
             "timeline": thing({"start": or_null(TIME), "end": or_null(TIME)}),
-            "totals": thing({"seconds": AMOUNT, **_USE, "tokens_text": TEXT, "cost_text": TEXT}),
+            "totals": thing({"seconds": AMOUNT, **USE, "tokens_text": TEXT, "cost_text": TEXT}),
             "quota_waits": listed("QuotaWait"),
         },
         {"problem": TEXT},
@@ -176,13 +177,14 @@ SCHEMAS: dict[str, Schema] = {
             "attempts": NUMBER,
             "agents_asked": TEXTS,
             "agents_used": TEXTS,
+            "wave": or_null(NUMBER),
             "depends_on": TEXTS,
             "blocked_by": TEXTS,
             "quorum": NUMBER,
             "verdicts": {"type": "object", "additionalProperties": TEXT},
             "runs": listed("PlanRun"),
             "seconds": AMOUNT,
-            **_USE,
+            **USE,
         }
     ),
     "PlanRun": thing(
@@ -201,7 +203,7 @@ SCHEMAS: dict[str, Schema] = {
             "verdict": _OR_TEXT,
             "why": _OR_TEXT,
             "note": _OR_TEXT,
-            **_FIGURES,
+            **FIGURES,
         }
     ),
     "QuotaWait": thing(

@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from lib import bus, files, ids, redact
-from lib.api import audit, buses, lookup, names, places, projects, schemas
+from lib.api import audit, buses, lookup, names, places, schemas
 from lib.api.exchange import Answer, Refusal, Request, text_of
+from lib.api.facts import ROOT_MARKER
 from lib.api.root_queue import FOLDER
 from lib.api.route import TEXT, Route, Schema, ref
 from lib.api.schemas import TIME, thing
@@ -20,14 +21,17 @@ if TYPE_CHECKING:
 
 DEFAULT_TYPE = "USER"
 MAX_TYPE = 64  # characters
+MAX_ID = 200  # the same, of the id of a message
+MOST_PARENTS = 20
 _V1_FIELDS: dict[str, type | tuple[type, ...]] = {
     "project_id": str,
     "task_id": str,
     "run_id": str,
     "type": str,
     "body": str,
+    "parents": list,
 }
-_FIELDS: dict[str, type | tuple[type, ...]] = {"type": str, "body": str}
+_FIELDS: dict[str, type | tuple[type, ...]] = {"type": str, "body": str, "parents": list}
 _PROJECT_FIELDS: dict[str, type | tuple[type, ...]] = {"project_id": str, "project_root": str}
 
 
@@ -69,9 +73,12 @@ def _post(
     type_ = text_of(body, "type").strip() or DEFAULT_TYPE
     if len(type_) > MAX_TYPE or not type_.isprintable():
         raise Refusal(400, f"type must be one printable word of at most {MAX_TYPE} characters")
+    parents = _parents(body.get("parents"))
     path = _bus_path(service, project, task)
     try:
-        msg_id = bus.append(path, type_=type_, body=text, project=project, task=task, run=run)
+        msg_id = bus.append(
+            path, type_=type_, body=text, project=project, task=task, run=run, parents=parents
+        )
     except LockTimeoutError:
         raise
     except UserError as error:
@@ -81,6 +88,21 @@ def _post(
     service.view.notice([os.path.dirname(path)])
     audit.record(service, request, body, project=project, task=task, run=run, message=msg_id)
     return Answer({"msg_id": msg_id, "timestamp": _time_of(msg_id)}, 201)
+
+
+def _parents(value: object) -> list[str]:
+    """The ids of the messages that are answered, each once; they may be of another bus, or gone."""
+    found: list[str] = []
+    for item in value if isinstance(value, list) else ():
+        if not isinstance(item, str) or not item.strip() or len(item) > MAX_ID:
+            raise Refusal(400, f"parents must be ids of messages, of at most {MAX_ID} characters")
+        if not item.isprintable():
+            raise Refusal(400, "parents must be ids of messages, without control characters")
+        if item.strip() not in found:
+            found.append(item.strip())
+    if len(found) > MOST_PARENTS:
+        raise Refusal(400, f"parents: more than {MOST_PARENTS} messages")
+    return found
 
 
 def _bus_path(service: Service, project: str, task: str) -> str:
@@ -144,10 +166,10 @@ def _make_project(service: Service, project: str, root: str) -> None:
     made = os.path.join(aside, f"new-{project}.{os.getpid()}.{time.monotonic_ns()}")
     os.mkdir(made, 0o700)
     try:
-        files.replace_file(os.path.join(made, projects.ROOT_MARKER), f"{root}\n".encode(), 0o600)
+        files.replace_file(os.path.join(made, ROOT_MARKER), f"{root}\n".encode(), 0o600)
         os.rename(made, path)
     except OSError as error:
-        files.remove(os.path.join(made, projects.ROOT_MARKER))
+        files.remove(os.path.join(made, ROOT_MARKER))
         os.rmdir(made)
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise
@@ -157,11 +179,18 @@ def _make_project(service: Service, project: str, root: str) -> None:
 
 _POSTED = thing({"msg_id": TEXT, "timestamp": TIME})
 _TYPE: Schema = {"type": "string", "maxLength": MAX_TYPE}
+_PARENTS: Schema = {
+    "type": "array",
+    "items": {"type": "string", "maxLength": MAX_ID},
+    "maxItems": MOST_PARENTS,
+    "description": "The ids of the messages that this one answers.",
+}
 SCHEMAS: dict[str, Schema] = {
     "MessagePosted": _POSTED,
-    "MessageRequest": schemas.request({"body": TEXT}, {"type": _TYPE}),
+    "MessageRequest": schemas.request({"body": TEXT}, {"type": _TYPE, "parents": _PARENTS}),
     "V1MessageRequest": schemas.request(
-        {"project_id": TEXT, "body": TEXT}, {"task_id": TEXT, "run_id": TEXT, "type": _TYPE}
+        {"project_id": TEXT, "body": TEXT},
+        {"task_id": TEXT, "run_id": TEXT, "type": _TYPE, "parents": _PARENTS},
     ),
     "ProjectRequest": schemas.request({"project_id": TEXT, "project_root": TEXT}),
 }

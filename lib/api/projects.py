@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lib import files, ids, paths, redact, runs
 from lib.api import schemas
 from lib.api.exchange import Answer, Refusal, Request
+from lib.api.facts import ROOT_MARKER, by_project
 from lib.api.route import Route, ref
 from lib.api.schemas import TEXTS, listed, thing
 from lib.api.service import Service
@@ -18,14 +19,13 @@ if TYPE_CHECKING:
     from lib.api.facts import Facts, TaskFacts
     from lib.index import Index, TaskEntry
 
-ROOT_MARKER = "PROJECT-ROOT.txt"
 MAX_HOME_DIRS = 20
 
 
 def list_projects(service: Service, request: Request) -> Answer:
     with service.view.current() as index:
         service.facts.prepare(index)
-        found = [_summary(service.facts, index, *item) for item in _by_project(index).items()]
+        found = [_summary(service.facts, index, *item) for item in by_project(index).items()]
     found.sort(key=lambda pair: str(pair[1]["id"]))
     found.sort(key=lambda pair: pair[0], reverse=True)
     return Answer({"projects": [summary for _, summary in found]})
@@ -60,17 +60,6 @@ def show_stats(service: Service, request: Request) -> Answer:
         service.facts.prepare(index)
         members = _members(index, project, needs_task=False)
         return Answer(_stats(service.facts, index, project, members))
-
-
-def _by_project(index: Index) -> dict[str, list[TaskEntry]]:
-    """Those that have a task, or a note of where their sources lie."""
-    found: dict[str, list[TaskEntry]] = {}
-    for (project, _), entry in index.tasks.items():
-        found.setdefault(project, []).append(entry)
-    for project in index.projects():
-        if project not in found and index.file_of_project(project, ROOT_MARKER):
-            found[project] = []
-    return found
 
 
 def _members(index: Index, project: str, *, needs_task: bool = True) -> list[TaskEntry]:

@@ -185,11 +185,7 @@ def _members(path: str) -> list[Task]:
 
 def _refuse_plan(path: str) -> None:
     """A plan is stopped by who runs it: stopping its runs would only make it start others."""
-    try:
-        is_run = files.is_locked(os.path.join(path, state.LOCK_NAME))
-    except OSError:
-        is_run = False
-    if is_run:
+    if state.is_run(path):
         name = os.path.basename(path)
         raise Refusal(409, "a plan of the project is being run; stop that first", project_id=name)
 

@@ -6,8 +6,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from lib.api import (
+    agent_list,
     control,
     core,
+    events,
+    family,
     file_streams,
     flat,
     log_streams,
@@ -16,11 +19,14 @@ from lib.api import (
     messages,
     metrics,
     openapi,
+    overview,
+    plan_control,
     plans,
     posts,
     projects,
     removal,
     run_files,
+    run_lines,
     run_pages,
     search,
     task_pages,
@@ -45,9 +51,9 @@ def describe(service: Service, request: Request) -> Answer:
 
 
 _MODULES = (
-    core, login, projects, task_pages, run_pages, flat, run_files, messages, log_streams,
-    message_streams, file_streams, transcripts, control, posts, removal, plans, search, totals,
-    metrics,
+    core, login, projects, task_pages, run_pages, flat, run_files, run_lines, family, agent_list, messages, log_streams,
+    message_streams, file_streams, transcripts, control, plan_control, posts, removal, plans, search, totals,
+    metrics, overview, events,
 )  # fmt: skip
 _SELF = Route(
     "GET", "/api/openapi.json", describe, "This description.",

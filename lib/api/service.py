@@ -6,11 +6,14 @@ import time
 from typing import TYPE_CHECKING
 
 from lib.api.access import Access
+from lib.api.agent_list import AgentList
 from lib.api.bus_feeds import Feeds
 from lib.api.contents import Contents
 from lib.api.facts import Facts
 from lib.api.metrics import Counters
+from lib.api.overview_state import Overview
 from lib.api.plans import Plans
+from lib.api.run_lines import RunLines
 from lib.api.view import View
 
 if TYPE_CHECKING:
@@ -51,10 +54,13 @@ class Service:
         self.view = View(runs_dir, bus_path)
         self.facts = Facts(self.view)
         self.plans = Plans()
+        self.overview = Overview(self.view, self.facts)
         self.counters = Counters()
         self.hub: Hub = Hub(self.view)
         self.bus_feeds = Feeds()
         self.contents = Contents()
+        self.lines = RunLines()
+        self.agents = AgentList(config.path)
         self.url = ""  # of this server, for the agents that it starts
         self.launcher = Launcher(self)
         self.queue = RootQueue(self)  # its `start` comes after that of the hub

@@ -1,4 +1,4 @@
-"""The files of the page: what lies in web/ui, and nothing else."""
+"""The files of the page: what lies in web/static, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from email.utils import formatdate, parsedate_to_datetime
 from lib import files, paths
 from lib.api.exchange import Answer, Request
 
-FOLDER = os.path.join(paths.TOOLKIT, "web", "ui")
+FOLDER = os.path.join(paths.TOOLKIT, "web", "static")
 INDEX = "index.html"
 # A file with another ending is not served: an editor's backup, a map of the source.
 KINDS = {

@@ -62,7 +62,9 @@ def list_tasks(service: Service, request: Request) -> Answer:
             for key, entry in index.tasks.items()
             if key[0] == project
         ]
+        words = request.query.get("q", "").lower().split()
         found = [task for task in found if _is_wanted(task, request.query.get("status", ""))]
+        found = [task for task in found if _has_all(task.entry.task, words)]
         found.sort(key=lambda task: (task.facts.created[0], task.entry.task), reverse=True)
         shown = [_item_json(task) for task in found[offset : offset + limit]]
     return answer_page(shown, len(found), limit, offset)
@@ -74,6 +76,12 @@ def _is_wanted(task: _Shown, status: str) -> bool:
     if wanted in ("done", "all_finished"):
         return task.entry.done
     return wanted not in _FILTERS or task.status == _FILTERS[wanted]
+
+
+def _has_all(name: str, words: list[str]) -> bool:
+    """Whether the name as it is shown, without secrets, has all of these words."""
+    shown = redact.text(name).lower() if words else ""
+    return all(word in shown for word in words)
 
 
 def _item_json(task: _Shown) -> bytes:
@@ -247,6 +255,7 @@ ROUTES = (
         "A page of the tasks of a project, the newest first; an unknown project has none.",
         query=(
             Query("status", "running, done, failed, blocked, queued or partial_failure."),
+            Query("q", "Words, in any case, each of them in the id; none: every task."),
             LIMIT,
             OFFSET,
         ),

@@ -64,6 +64,7 @@ LISTS = (
     "/api/v1/runs",
     "/api/v1/status",
     f"/api/v1/messages?project_id={PROJECT}",
+    "/api/v1/overview",
     "/api/v1/plans",
     "/api/v1/search?q=claude&limit=500",
     "/api/v1/totals?by=task",

@@ -17,7 +17,10 @@ import schemathesis
 KNOWN: list[dict[str, str]] = json.loads(os.environ["FUZZ_KNOWN"])
 START = "POST /api/v1/tasks"
 MAKE = "POST /api/projects"
-PLAN, PLANNED = "GET /api/v1/plans/{project}", "planned"
+PLANS, PLANNED = "/api/v1/plans/{project}", "planned"
+PLAN_START = f"POST {PLANS}/start"
+RETRY = "POST /api/v1/runs/{run}/retry"  # by the agent of the run, which may be a real one
+LINES, FIND = "GET /api/v1/runs/{run}/lines", "GET /api/v1/runs/{run}/find"
 _calls: Counter[str] = Counter()  # of each operation; one worker asks, so that they are as before
 
 
@@ -27,6 +30,8 @@ def before_call(context: schemathesis.HookContext, case: Any, kwargs: dict[str, 
     _calls[label] += 1
     number = _calls[label]
     known = KNOWN[number % len(KNOWN)]
+    if label == RETRY:
+        return
     if number % 4 == 1 or (number % 4 and not label.startswith("DELETE")):
         _name_what_is_there(label, case, known)
     if isinstance(case.body, dict):
@@ -34,9 +39,12 @@ def before_call(context: schemathesis.HookContext, case: Any, kwargs: dict[str, 
 
 
 def _name_what_is_there(label: str, case: Any, known: dict[str, str]) -> None:
-    project = PLANNED if label == PLAN else known["project"]
+    project = PLANNED if PLANS in label else known["project"]
     for name in case.path_parameters:
         case.path_parameters[name] = {**known, "project": project}[name]
+    if label in (LINES, FIND):  # of whose parameters most exclude one another
+        case.query.clear()
+        case.query.update({"q": "one"} if label == FIND else {"end": "1"})
     if "project_id" in case.query:
         case.query["project_id"] = project
     if "name" in case.query:
@@ -55,6 +63,9 @@ def _mend(label: str, body: dict[str, Any], known: dict[str, str], number: int) 
         body["agent_type"] = "offline"
     if not number % 4:
         return
+    if label == PLAN_START:
+        body.pop("only", None)
+        body["retry_failed"] = False
     wanted = {"project_id": known["project"], "task_id": known["task"], "run_id": "r"}
     wanted |= {"project_root": "/", "type": "USER"}
     if number % 4 == 3:

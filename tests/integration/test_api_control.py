@@ -783,6 +783,22 @@ def test_a_posted_message_stands_on_the_bus(control: Control) -> None:
     assert SECRET not in json.dumps(lines)
 
 
+def test_a_message_answers_others(control: Control) -> None:
+    server = control.serve()
+    task = "/api/projects/p/tasks/t/messages"
+    asked = server.send("POST", task, json={"body": "?"}).json["msg_id"]
+    for address, place in ((task, {}), ("/api/v1/messages", {"project_id": "p", "task_id": "t"})):
+        wish = {**place, "body": "!", "parents": [asked, asked, " MSG-elsewhere "]}
+        assert server.send("POST", address, json=wish).status == 201
+    answers = list(bus.read(control.task().bus))[1:]
+    assert [m.parents for m in answers] == [[{"msg_id": asked}, {"msg_id": "MSG-elsewhere"}]] * 2
+    for parents in ("MSG-1", [1], [""], [" "], ["a\nb"], ["x" * 201], [f"{n}" for n in range(21)]):
+        reply = server.send("POST", task, json={"body": "!", "parents": parents})
+        assert reply.status == 400, parents
+        assert "parents" in reply.error[1]
+    assert len(list(bus.read(control.task().bus))) == 3
+
+
 def test_a_project_is_made_whole_or_refused(control: Control) -> None:
     server = control.serve()
     wanted = {"project_id": "new", "project_root": str(control.root.work)}

@@ -147,7 +147,9 @@ def test_an_odd_path_is_refused_as_any_other(server: Server, path: str) -> None:
 
 def test_status_says_that_nothing_is_started_here(root: Path) -> None:
     with Server(root, "--disable-task-start") as server:
-        assert server.get("/api/v1/status").json["may_start_tasks"] is False
+        status = server.get("/api/v1/status").json
+    assert status["may_start_tasks"] is False
+    assert status["command_options"] == ["--runs-dir", str(root / "runs")]
     with Server(root, env={"CONDUCTOR_DISABLE_TASK_START": "y"}) as server:
         assert server.get("/api/v1/status").json["may_start_tasks"] is False
 

@@ -149,6 +149,48 @@ def test_a_plan_is_shown_with_stages_tasks_edges_and_times(app: App, plan: Store
     assert listed == {key: shown[key] for key in listed}
 
 
+def test_a_task_tells_its_wave_and_a_plan_what_decides_its_end(root: StoredRoot, app: App) -> None:
+    first = [step("long"), step("short"), step("tail", "short"), step("odd")]
+    plan = Stored(root, {"id": "one", "tasks": first}, {"id": "two", "tasks": [step("last")]})
+    plan.write()
+    shown = ok(app, "/api/v1/plans/p")
+    waves = {task["id"]: task["wave"] for task in shown["tasks"]}
+    assert waves == {"long": 0, "short": 0, "tail": 1, "odd": 0, "last": 2}
+    assert shown["critical_path"] == ["short", "tail", "last"]  # nothing known: all count alike
+
+    end = ids.rfc3339((NOON + 900) * 10**9)
+    plan.task("long", state.DONE, attempt("long", ended=end, seconds=900.0))
+    plan.task("short", state.DONE, attempt("short"))
+    plan.write()
+    assert ok(App(root.runs_dir), "/api/v1/plans/p")["critical_path"] == ["long", "last"]
+
+    plan.header["scope"] = ["short", "tail"]
+    plan.write()
+    assert ok(App(root.runs_dir), "/api/v1/plans/p")["critical_path"] == ["short", "tail"]
+
+    plan.file.unlink()
+    shown = ok(App(root.runs_dir), "/api/v1/plans/p")
+    assert shown["critical_path"] == []
+    assert {task["wave"] for task in shown["tasks"]} == {None}
+
+
+def test_what_runs_counts_with_what_it_is_expected_to_take_still(
+    root: StoredRoot, app: App
+) -> None:
+    tasks = [step("known"), step("runs"), step("waits", "known")]
+    plan = Stored(root, {"id": "one", "tasks": tasks})
+    plan.task("known", state.DONE, attempt("known"))
+    open_since = ids.rfc3339(time.time_ns() - 600 * 10**9)
+    running = attempt("runs", "running", started=open_since)
+    del running["ended"], running["seconds"]
+    plan.task("runs", state.RUNNING, running)
+    plan.write()
+    assert ok(app, "/api/v1/plans/p")["critical_path"] == ["runs"]
+    plan.task("known", state.DONE, attempt("known", ended=ids.rfc3339((NOON + 3600) * 10**9)))
+    plan.write()
+    assert ok(App(root.runs_dir), "/api/v1/plans/p")["critical_path"] == ["known", "waits"]
+
+
 def test_the_totals_of_a_plan_are_those_of_its_report(app: App, plan: Stored) -> None:
     plan.task("a", state.DONE, attempt("a", "failed"), attempt("a", **USED))
     plan.write()

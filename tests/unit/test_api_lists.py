@@ -117,6 +117,8 @@ def test_tasks_are_filtered_by_status_and_cut_into_pages(root: StoredRoot) -> No
     assert task_ids(app, "?status=failed") == ["broke"]
     assert task_ids(app, "?status=DONE") == ["over"]
     assert task_ids(app, "?status=completed") == task_ids(app)
+    assert task_ids(app, "?q=OK%201") == ["ok-1"]
+    assert task_ids(app, "?q=o&status=failed") == ["broke"]
     page = app.ok("/api/projects/demo/tasks?limit=2&offset=1")
     assert [item["id"] for item in page["items"]] == ["broke", "ok-2"]
     assert (page["total"], page["limit"], page["offset"], page["has_more"]) == (5, 2, 1, True)

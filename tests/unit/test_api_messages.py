@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lib import bus
-from lib.api import messages
+from lib import bus, ids
+from lib.api import buses, messages
 from lib.bus_parse import Message
-from tests.api_app import App
+from tests.api_app import App, faults
 from tests.stored_root import StoredRoot
 
 TASK = "/api/projects/demo/tasks/build/messages"
@@ -184,3 +185,115 @@ def test_a_long_bus_is_parsed_again_only_when_it_has_changed(
     assert shown(app, f"{TASK}?limit=6") == ids[-6:]  # another question
     ids.append(post_one(path, "the newest"))
     assert shown(app, f"{TASK}?limit=5") == ids[-5:]
+
+
+RECENT = "/api/v1/messages/recent"
+
+
+def test_the_newest_of_all_buses_come_in_the_order_of_their_times(root: StoredRoot) -> None:
+    folders = [root.task("build"), root.task("test"), root.runs_dir / "demo"]
+    names = ["TASK-MESSAGE-BUS.md", "TASK-MESSAGE-BUS.md", "PROJECT-MESSAGE-BUS.md"]
+    posted = [
+        post_one(folders[number % 3] / names[number % 3], f"message {number}", task="")
+        for number in range(9)
+    ]
+    posted.append(post_one(root.path / "MESSAGE-BUS.md", "to all", project="plan", task="unit"))
+    app = App(root.runs_dir)
+    assert shown(app, RECENT) == posted
+    answer = app.ok(f"{RECENT}?limit=4")
+    assert [message["msg_id"] for message in answer["messages"]] == posted[-4:]
+    assert answer["has_more"] is True
+    assert "has_more" not in app.ok(RECENT)
+    assert faults(RECENT, app.get(RECENT)) == []
+
+
+def test_of_many_buses_only_those_with_something_new_are_read(
+    root: StoredRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [root.task(f"t{number}") / "TASK-MESSAGE-BUS.md" for number in range(50)]
+    for number, path in enumerate(old):
+        post_one(path, "long ago")
+        os.utime(path, (1000 + number, 1000 + number))
+    new = post(root.task("build"), "TASK-MESSAGE-BUS.md", 5)
+    app = App(root.runs_dir)
+    read: list[str] = []
+    last = buses.last
+
+    def noted(some: list[buses.Bus], count: int) -> list[Message]:
+        read.extend(item.path for item in some)
+        return last(some, count)
+
+    monkeypatch.setattr(buses, "last", noted)
+    assert shown(app, f"{RECENT}?limit=3") == new[-3:]
+    assert len(read) == 1
+
+
+def test_a_bus_whose_time_is_a_tick_behind_the_clock_is_not_left_out(root: StoredRoot) -> None:
+    paths = [root.task(name) / "TASK-MESSAGE-BUS.md" for name in ("build", "test")]
+    before = [post_one(paths[0], "before") for _ in range(2)]
+    newest = post_one(paths[1], "newest")
+    [*_, last] = bus.read(str(paths[0]))
+    behind_ns = (ids.parse_rfc3339(last.ts) or 0) - 4_000_000
+    os.utime(paths[1], ns=(behind_ns, behind_ns))
+    app = App(root.runs_dir)
+    assert shown(app, f"{RECENT}?limit=1") == [newest]
+    with app.service.view.current() as index:
+        assert [message.msg_id for message in index.messages(2)] == [before[1], newest]
+
+
+def test_of_many_buses_no_more_is_held_than_is_told(
+    root: StoredRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their files may all be newer than what stands in them, as after a copy."""
+    paths = [root.task(f"t{number}") / "TASK-MESSAGE-BUS.md" for number in range(12)]
+    posted = [post_one(path, "x" * 1000) for path in paths for _ in range(5)]
+    for path in paths:
+        os.utime(path, (1 << 32, 1 << 32))
+    app, last = App(root.runs_dir), buses.last
+    held: list[int] = []
+
+    def noted(some: list[buses.Bus], count: int) -> list[Message]:
+        gc.collect()
+        held.append(sum(type(item) is Message for item in gc.get_objects()))
+        return last(some, count)
+
+    monkeypatch.setattr(buses, "last", noted)
+    assert shown(app, f"{RECENT}?limit=5") == posted[-5:]
+    assert len(held) == 12
+    assert max(held) - held[0] < 15
+
+
+def test_what_says_nothing_of_its_place_gets_that_of_its_bus(root: StoredRoot) -> None:
+    (root.task("build") / "TASK-MESSAGE-BUS.md").write_text("[2026-01-02 03:04:05] FACT: by hand\n")
+    (root.path / "MESSAGE-BUS.md").write_text("[2026-01-02 03:04:06] FACT: nowhere\n")
+    task, nowhere = App(root.runs_dir).ok(RECENT)["messages"]
+    assert (task["project_id"], task["task_id"], task["body"]) == ("demo", "build", "by hand")
+    assert (nowhere["project_id"], nowhere.get("task_id")) == ("", None)
+
+
+def test_a_bus_behind_a_link_is_not_read(root: StoredRoot, tmp_path: Path) -> None:
+    root.task("build")
+    away = tmp_path / "away.md"
+    post_one(away, "secret")
+    os.symlink(away, root.runs_dir / "demo" / "build" / "TASK-MESSAGE-BUS.md")
+    assert App(root.runs_dir).ok(RECENT) == {"messages": []}
+
+
+def test_the_newest_of_a_project_are_those_of_its_tasks_and_plan_too(root: StoredRoot) -> None:
+    root.run(project_id="demo", task_id="flat")
+    folders = [root.task("build"), root.runs_dir / "demo"]
+    other = post_one(root.task("x", "other") / "TASK-MESSAGE-BUS.md", "other", "other", "x")
+    posted = [
+        post_one(folders[0] / "TASK-MESSAGE-BUS.md", "of a task"),
+        post_one(folders[1] / "PROJECT-MESSAGE-BUS.md", "of the project", task=""),
+        post_one(root.path / "MESSAGE-BUS.md", "of a flat run", task="flat"),
+    ]
+    elsewhere = post_one(root.path / "MESSAGE-BUS.md", "elsewhere", project="plan", task="unit")
+    of_no_flat_run = post_one(root.path / "MESSAGE-BUS.md", "on the root's", "other", "x")
+    app = App(root.runs_dir)
+    assert shown(app, f"{RECENT}?project_id=demo") == posted
+    assert shown(app, f"{RECENT}?project_id=demo&limit=1") == posted[-1:]
+    assert shown(app, f"{RECENT}?project_id=other") == [other]
+    assert shown(app, RECENT)[-2:] == [elsewhere, of_no_flat_run]
+    assert app.ok(f"{RECENT}?project_id=none") == {"messages": []}
+    assert app.get(f"{RECENT}?project_id=..").status == 400
