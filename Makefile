@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/.ready
+TSC    := $(VENV)/js/node_modules/.bin/tsc
 ARGS   ?=
 
 .DEFAULT_GOAL := help
@@ -26,6 +27,10 @@ run:  ## run the default plan with real agents; ARGS="--dry-run" and the like ar
 .PHONY: monitor
 monitor:  ## watch all agents on the screen; ARGS="--root DIR" and the like are passed on
 	@$(PYTHON) -S -E bin/monitor $(ARGS)
+
+.PHONY: report
+report:  ## write the page of the whole root to runs/status.html; ARGS="PROJECT" and the like are passed on
+	@$(PYTHON) -S -E bin/report $(ARGS)
 
 .PHONY: serve
 serve:  ## serve the API and the page at 127.0.0.1:14355; ARGS="--port 8080" and the like are passed on
@@ -53,17 +58,20 @@ fuzz: $(READY)  ## ask the server all that its description allows, for 5 minutes
 	$(VENV)/bin/pytest -n 2 tests/fuzz $(ARGS)
 
 .PHONY: test-browser
-test-browser: $(READY)  ## try the page in a real browser; needs chromium and chromium-driver
-	CONDUCTOR_BROWSER_TESTS=1 $(VENV)/bin/pytest tests/browser $(ARGS)
+test-browser: $(READY)  ## try the page in a real browser, with pictures in build/; needs chromium and chromium-driver
+	CONDUCTOR_BROWSER_TESTS=1 CONDUCTOR_SCREENSHOTS=$(CURDIR)/build/screenshots \
+	$(VENV)/bin/pytest tests/browser $(ARGS)
 
 .PHONY: check
 check: lint test  ## all that must pass before a commit
 
 .PHONY: lint
-lint: $(READY)  ## ruff and mypy; changes nothing
+lint: $(READY)  ## ruff, mypy, and the types of the page where node is; changes nothing
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	@if test -x $(TSC); then echo $(TSC) -p web; $(TSC) -p web; \
+	else echo "no node: the types of the page are not checked"; fi
 
 .PHONY: coverage
 coverage: $(READY)  ## run all tests and print how much of lib/ and web/ they reach, in subprocesses too
@@ -96,7 +104,9 @@ clean:  ## remove the venv, the programs of test-agents and caches; never runs/ 
 	rm -rf $(VENV) .agents .pytest_cache .ruff_cache .mypy_cache coverage build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): requirements.txt requirements-dev.txt
+$(READY): requirements.txt requirements-dev.txt tests/js/package.json
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@mkdir -p $(VENV)/js && cp tests/js/package.json $(VENV)/js/
+	if command -v npm >/dev/null; then npm install --prefix $(VENV)/js --silent --no-audit --no-fund; fi
 	@touch $@

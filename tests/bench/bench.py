@@ -57,6 +57,7 @@ from tests.bench.base import (
     script,
     shell_quoted,
 )  # fmt: skip
+from tests.bench.page_rows import ROWS as PAGE_ROWS
 from tests.bench.server_rows import ROWS as SERVER_ROWS
 
 SHELL_ORIGINAL = HERE / "shell_original.sh"
@@ -437,6 +438,7 @@ ROWS = (
         monitor_busy),
     Row("monitor-idle", "the monitor, nothing happening", "one core", 0.01, monitor_idle),
     *SERVER_ROWS,
+    *PAGE_ROWS,
 )  # fmt: skip
 
 

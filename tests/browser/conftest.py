@@ -12,6 +12,7 @@ import pytest
 
 from tests.agent_runs import Place
 from tests.api_server import Server
+from tests.browser.fleet import Fleet, environment
 from tests.browser.page import KEY, NEEDED, Page, Talker, start_browser
 from tests.helpers import wait_until
 
@@ -100,3 +101,20 @@ class Talkers:
         talker = Talker(self._place, project, task)
         self._stack.callback(talker.close)
         return talker
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """One for all tests of this process, which only look at it."""
+    made = Fleet(tmp_path_factory.mktemp("fleet"))
+    try:
+        made.begin()
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def fleet_server(fleet: Fleet) -> Iterator[Server]:
+    with Server(fleet.root, env=environment(fleet)) as made:
+        yield made

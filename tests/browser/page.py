@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import threading
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.agent_runs import Place
 from tests.api_server import Server
-from tests.helpers import wait_until
+from tests.helpers import ROOT, wait_until
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
@@ -50,6 +51,15 @@ def start_browser(profile: Path) -> WebDriver:
     return driver
 
 
+AXE = ROOT / ".venv" / "js" / "node_modules" / "axe-core" / "axe.min.js"
+_AXE_CALL = """
+const done = arguments[arguments.length - 1];
+axe.run({resultTypes: ["violations"]}).then(({violations}) => done(violations
+  .filter(({impact}) => impact === "serious" || impact === "critical")
+  .flatMap(({id, nodes}) => nodes.map(({target, failureSummary}) => `${id} ${target}: ${failureSummary}`))), String)
+"""
+
+
 class Page:
     """One tab; what is looked for is waited for."""
 
@@ -58,21 +68,41 @@ class Page:
 
     def reset(self) -> None:
         self.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
-        self.driver.set_window_size(1200, 900)
+        self.size(1200, 900)
+        self.scheme("light")
         self.console()
 
     def leave(self) -> None:
         """Let go of the server and its streams."""
         self.driver.get("about:blank")
 
-    def open(self, server: Server, *place: str) -> None:
-        self.go(f"http://127.0.0.1:{server.port}/ui/", *place)
+    def open(self, server: Server, address: str = "") -> None:
+        """A place of the page, such as `#/p/demo`; names in it are quoted already."""
+        self.driver.get(
+            "about:blank"
+        )  # else only the place would change, in the page that is there
+        self.go(f"http://127.0.0.1:{server.port}/ui/{address}")
 
-    def go(self, address: str, *place: str) -> None:
-        from urllib.parse import quote
+    def go(self, address: str) -> None:
+        self.driver.get(address)
 
-        anchor = "#/" + "/".join(quote(name, safe="") for name in place) if place else ""
-        self.driver.get(address + anchor)
+    def size(self, width: int, height: int) -> None:
+        """Of what is seen; a window of a desktop cannot be made as narrow as a phone."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def scheme(self, name: str) -> None:
+        """light or dark."""
+        features = [{"name": "prefers-color-scheme", "value": name}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def keys(self, *names: str) -> None:
+        """Press keys, such as `j`, `ENTER`, `ESCAPE`, wherever the focus is."""
+        from selenium.webdriver.common.action_chains import ActionChains
+        from selenium.webdriver.common.keys import Keys
+
+        for name in names:
+            ActionChains(self.driver).send_keys(getattr(Keys, name, name)).perform()
 
     def js(self, script: str, *arguments: object) -> Any:
         return self.driver.execute_script(script, *arguments)
@@ -107,6 +137,36 @@ class Page:
         path = f"//*[(self::a or self::button) and normalize-space()={words!r}]"
         wait_until(lambda: self.driver.find_elements(By.XPATH, path), what=f"{words!r}")
         self.driver.find_element(By.XPATH, path).click()
+
+    def shoot(self, name: str, folder: Path) -> Path:
+        """A picture of the whole page, not only of what is in the window."""
+        height = self.js("return Math.min(8000, document.documentElement.scrollHeight)")
+        width = self.js("return innerWidth")
+        area = {"x": 0, "y": 0, "width": width, "height": max(height, 200), "scale": 1}
+        options = {"captureBeyondViewport": True, "clip": area}
+        taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", options)
+        path = folder / f"{name}.png"
+        path.write_bytes(base64.b64decode(taken["data"]))
+        return path
+
+    def settle(self) -> None:
+        """Wait until all that has been asked for is shown, and two pictures have been drawn."""
+        self.driver.execute_async_script(
+            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
+        )
+
+    def check_axe(self) -> list[str]:
+        """The serious faults that axe-core finds in what is shown, each with its place."""
+        import pytest  # the bench uses the rest of this without it
+
+        if not AXE.is_file():
+            lack = f"no {AXE.name}; run make setup where npm is"
+            must = os.environ.get("CONDUCTOR_BROWSER_TESTS") == "1"
+            (pytest.fail if must else pytest.skip)(lack)
+        self.js(AXE.read_text(encoding="utf-8"))
+        found = self.driver.execute_async_script(_AXE_CALL)
+        assert isinstance(found, list), found
+        return found
 
     def hide(self, is_hidden: bool) -> None:
         """As when another tab comes before this one, or this one is seen again."""

@@ -36,12 +36,12 @@ def test_without_the_key_the_page_says_how_to_get_in_and_holds_nothing(
     page: Page, guarded: Server, talkers: Talkers
 ) -> None:
     talkers.start(project="secret-project").say("a secret line")
-    page.open(guarded, "secret-project")
+    page.open(guarded, "#/p/secret-project")
     page.wait_for("#locked", "This server asks for a key")
-    page.wait_for("#state", "no access")
+    page.wait_for("#connection", "no access")
     page.wait_for("#locked", f"127.0.0.1:{guarded.port}/api/v1/login-links")
     assert "secret" not in page.js("return document.body.textContent")
-    assert page.js("return document.getElementById('page').hidden")
+    assert page.text("main") == ""
 
 
 def test_the_link_lets_a_browser_in_and_the_streams_work(
@@ -50,15 +50,13 @@ def test_the_link_lets_a_browser_in_and_the_streams_work(
     page.open(guarded)
     page.wait_for("#locked", "This server asks for a key")
     page.go(link_of(guarded))
-    page.wait_for("#state", "live")
+    page.wait_for("#connection", "live")
     talker = talkers.start()
-    page.wait_for("#live", "demo / build")
+    page.wait_for("main", "build")
     talker.say("hello")
-    page.wait_for("#live td.last", "hello")
-    page.click("demo / build")
-    page.click(talker.run_id)
-    page.click("stdout")
-    page.wait_for("#log", "hello")
+    page.wait_for("main", "hello")
+    page.open(guarded, f"#/r/{talker.run_id}?file=stdout")
+    page.wait_for("main", "hello")
     assert page.js("return location.href").startswith(f"http://127.0.0.1:{guarded.port}/ui/#")
     assert "token" not in page.js("return document.documentElement.outerHTML")
     assert page.js("return document.cookie") == ""  # no script can read it
@@ -67,7 +65,7 @@ def test_the_link_lets_a_browser_in_and_the_streams_work(
 def test_the_link_works_once(page: Page, guarded: Server) -> None:
     link = link_of(guarded)
     page.go(link)
-    page.wait_for("#state", "live")
+    page.wait_for("#connection", "live")
     page.leave()
     page.reset()
     page.go(link)
@@ -81,14 +79,14 @@ def test_what_was_shown_goes_when_the_key_is_not_good_any_more(
 ) -> None:
     talkers.start(project="secret-project").say("a secret line")
     page.go(link_of(guarded))
-    page.wait_for("#live td.last", "a secret line")
+    page.wait_for("main", "a secret line")
     guarded.kill()
     port = str(guarded.port)
     with Server(place.root, "--port", port, env={"CONDUCTOR_API_KEY": KEY[::-1]}) as other:
         page.wait_for("#locked", "This server asks for a key")
         assert "secret" not in page.js("return document.documentElement.textContent")
         page.go(link_of(other))
-        page.wait_for("#live td.last", "a secret line")
+        page.wait_for("main", "a secret line")
 
 
 # ---- pages of other origins --------------------------------------------------
@@ -132,7 +130,7 @@ def test_a_page_of_another_origin_reads_and_changes_nothing(
     with Server(demo.root, env={"CONDUCTOR_API_KEY": KEY} if has_key else {}) as server:
         if has_key:
             page.go(link_of(server))
-            page.wait_for("#projects", "demo")
+            page.wait_for("main", "demo")
         before = snapshot(demo.root)
         with serving(_Handler) as port:
             page.go(f"http://{name}:{port}/")

@@ -10,7 +10,11 @@ import pytest
 from tests.helpers import ROOT, run_script
 
 BENCH = "tests/bench/bench.py"
-ROWS = (BENCH, "tests/bench/server_rows.py")  # in the order in which they are printed
+ROWS = (
+    BENCH,
+    "tests/bench/server_rows.py",
+    "tests/bench/page_rows.py",
+)  # in the order in which they are printed
 
 
 def row_names() -> list[str]:
