@@ -24,8 +24,10 @@ class Reply:
     def __init__(self, answer: Answer) -> None:
         self.status = answer.status
         self.headers = {name.lower(): value for name, value in answer.headers.items()}
-        assert isinstance(answer.body, bytes), "a stream is no answer to read as a whole"
-        self.body = answer.body
+        assert self.headers["content-type"] != "text/event-stream", (
+            "it has no end, and cannot be read as a whole"
+        )
+        self.body = answer.body if isinstance(answer.body, bytes) else b"".join(answer.body)
 
     @property
     def json(self) -> Any:

@@ -127,7 +127,7 @@ class Session:
 
     def _renderer_bytes(self) -> float:
         """In memory of the process of the tab: the largest of this browser that render."""
-        done = subprocess.run(["ps", "-eo", "rss=,args="], capture_output=True, text=True)
+        done = subprocess.run(["ps", "-eww", "-o", "rss=,args="], capture_output=True, text=True)
         lines = [line for line in done.stdout.split("\n") if str(self._profile) in line]
         sizes = [int(line.split()[0]) for line in lines if "--type=renderer" in line]
         if not sizes:

@@ -45,7 +45,9 @@ def start_browser(profile: Path) -> WebDriver:
         options.add_argument("--no-sandbox")  # it does not start for root otherwise
     options.binary_location = str(shutil.which(NEEDED[0]))
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, Service(shutil.which(NEEDED[1])))
+    # Chromium makes a socket in its temporary folder, whose path must have less than 108 bytes.
+    service = Service(shutil.which(NEEDED[1]), env={**os.environ, "TMPDIR": "/tmp"})
+    driver = webdriver.Chrome(options, service)
     driver.set_page_load_timeout(30)
     driver.set_script_timeout(30)
     return driver

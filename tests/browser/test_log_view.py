@@ -51,6 +51,9 @@ def wait_seen(page: Page, line: int) -> None:
     wait_until(lambda: line in page.js(SEEN), what=f"line {line} to be seen: {page.js(SEEN)}")
 
 
+OPEN_LONG = "const more = document.querySelector('.log-more'); more?.click(); return Boolean(more)"
+
+
 def _has_grown(page: Page, size: str) -> bool:
     return page.text(".log .tabs") != size
 
@@ -213,7 +216,7 @@ def test_hostile_text_is_shown_as_text(page: Page, place: Place, server: Server,
     assert page.js("return document.querySelectorAll('.log-box img, .log-box script').length") == 0
     assert page.js("return document.documentElement.scrollWidth <= innerWidth")
     if how != "readable":
-        page.js("document.querySelector('.log-more').click()")
+        wait_until(lambda: page.js(OPEN_LONG), what="the button of the long line")
         page.wait_for("dialog h2", "Line 7")
         page.wait_for("dialog", "the raw file has all of it")
         page.keys("ESCAPE")

@@ -129,11 +129,13 @@ def streams_of(server: Server) -> int:
 
 def test_one_stream_is_enough_for_every_view(page: Page, server: Server, talkers: Talkers) -> None:
     talker = talkers.start()
-    for place in ("#/", "#/p/demo", "#/p/demo/t/build", f"#/r/{talker.run_id}", "#/messages"):
-        page.open(server, place)
-        page.wait_for("#connection", "live")
+    page.open(server)
+    page.wait_for("#connection", "live")
+    run = f"#/p/demo/t/build/r/{talker.run_id}"
+    for place in ("#/p/demo", "#/p/demo/t/build", f"{run}?file=stdout", "#/messages", "#/"):
+        page.js("location.hash = arguments[0]", place)
         page.wait_for("main", "demo")
-        wait_until(lambda: streams_of(server) == 1, what="one stream and no more")
+        assert streams_of(server) == 1
 
 
 def test_no_request_leaves_the_server_that_serves_it(

@@ -86,7 +86,9 @@ def test_the_first_line_says_where_the_page_is_and_how_to_stop(server: Server) -
 
 def readings() -> list[str]:
     return sorted(
-        route.path for route in ROUTES if route.method == "GET" and "stream" not in route.path
+        route.path
+        for route in ROUTES
+        if route.method == "GET" and route.kind != "text/event-stream"
     )
 
 
