@@ -123,6 +123,7 @@ class Fleet:
             },
             {"id": "ship", "title": "Ship", "tasks": tasks[6:]},
         ]
+        self.plan_root.plan_file = self.root / "website.yaml"
         self.plan_root.plan(project="website", title="New website", stages=stages)
         done = self.plan_root.run()
         assert done.returncode == 0, done.stderr
@@ -168,6 +169,7 @@ class Fleet:
             {"id": "test", "title": "Test", "tasks": test},
             {"id": "ship", "title": "Ship", "tasks": [sh("release", "echo released")]},
         ]
+        self.plan_root.plan_file = self.root / "plan.yaml"
         self.plan_root.plan(project="checkout", title="A checkout that adds up", stages=stages)
         self._live = self.plan_root.start("--keep-going")
         wait_until(self._is_held, what=f"the live plan to be held: {self._errors()}")

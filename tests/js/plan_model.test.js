@@ -54,8 +54,12 @@ test("needs and dependants are followed to their end, through circles too", () =
 });
 
 test("a task of no stage that is known is shown all the same", () => {
-  const made = modelOf({ project_id: "p", is_run: false, stages: [], tasks: [task("a")], quota_waits: [], timeline: { start: null } }, AT);
-  assert.deepEqual(made.stages.map((stage) => stage.tasks.map(({ id }) => id)), [["a"]]);
+  for (const [state, wanted] of [["done", "done"], ["failed", "failed"], ["pending", "pending"]]) {
+    const tasks = [task("a", { state }), task("b", { state: "done" })];
+    const made = modelOf({ project_id: "p", is_run: false, stages: [], tasks, quota_waits: [], timeline: { start: null } }, AT);
+    assert.deepEqual(made.stages.map((stage) => stage.tasks.map(({ id }) => id)), [["a", "b"]]);
+    assert.equal(made.stages[0].state, wanted);
+  }
 });
 
 test("each judge's attempts are counted alone, and no wait for a quota is one", () => {

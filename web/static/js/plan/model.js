@@ -79,8 +79,11 @@ function stagesOf(plan, tasks) {
   const rest = [...tasks.values()].filter((task) => !placed.has(task.id));
   if (!rest.length) return stages;
   const counts = countStates(rest); // the plan file cannot be read: its state has the tasks alone
-  return [...stages, { id: "", title: "", barrier: false, is_open: true, state: "", counts, tasks: rest }];
+  const state = UNSETTLED.find((status) => counts[status]) ?? "done";
+  return [...stages, { id: "", title: "", barrier: false, is_open: true, state, counts, tasks: rest }];
 }
+
+const UNSETTLED = ["running", "quota", "waiting", "pending", "unknown", "failed", "blocked", "stopped"];
 
 /** @param {string[]} names @param {Map<string, Task>} tasks */
 const tasksOf = (names, tasks) => names.flatMap((name) => tasks.get(name) ?? []);
