@@ -263,11 +263,11 @@ def _codes(round_: Round, loop: LoopScene, ledger: Ledger) -> list[str]:
     return found
 
 
-# A SIGINT between the interpreter's own start and the first statement of a script: nothing
-# but frames of the interpreter (no source line below them), and one of the script at most.
+# A SIGINT between the interpreter's own start and the statement of a script that takes SIGINT, in
+# its line 7: frames of the interpreter (with no source line below them), and one of the script.
 _BEFORE_THE_SCRIPT = re.compile(
     r"^Traceback \(most recent call last\):\n"
-    r"(?:  File \"[^\"]+\", line 4, in <module>\n    import _signal\n)?"
+    r"(?:  File \"[^\"]+\", line [0-7], in <module>\n(?:    .+\n){0,2})?"
     r"(?:  File \"<frozen [^\"]+\", line \d+, in .+\n)*"
     r"KeyboardInterrupt\n",
     re.MULTILINE,
@@ -280,7 +280,12 @@ def _bugs(round_: Round) -> list[str]:
     found: dict[str, int] = defaultdict(int)
     for path in logs:
         text = path.read_text(errors="replace") if path.exists() else ""
-        for line in _BEFORE_THE_SCRIPT.sub("", text).split("\n"):
-            if ": bug: " in line or "Traceback" in line or "Error:" in line:
-                found[f"{path.name} of {path.parent.name}: {line[:200]}"] += 1
+        for line in bugs_in(text):
+            found[f"{path.name} of {path.parent.name}: {line[:200]}"] += 1
     return list(found)
+
+
+def bugs_in(text: str) -> list[str]:
+    """The lines of an error output that tell of a fault of a script."""
+    lines = _BEFORE_THE_SCRIPT.sub("", text).split("\n")
+    return [line for line in lines if ": bug: " in line or "Traceback" in line or "Error:" in line]
