@@ -44,6 +44,18 @@ class Usage:
             for record in records
         )
 
+    def add(self, other: Usage) -> None:
+        """Take in what others used besides."""
+        self.runs += other.runs
+        self.input_tokens = _added(self.input_tokens, other.input_tokens)
+        self.cached_tokens = _added(self.cached_tokens, other.cached_tokens)
+        self.output_tokens = _added(self.output_tokens, other.output_tokens)
+        if other.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + other.cost_usd
+        self.is_estimated = self.is_estimated or other.is_estimated
+        self.without_cost += other.without_cost
+        self.without_tokens += other.without_tokens
+
     def tokens(self) -> str:
         """`1200/34`, in and out, for a cell of a table."""
         if self.input_tokens is None and self.output_tokens is None:
@@ -98,15 +110,7 @@ def together(parts: Iterable[Usage]) -> Usage:
     """What these used together."""
     found = Usage([])
     for part in parts:
-        found.runs += part.runs
-        found.input_tokens = _added(found.input_tokens, part.input_tokens)
-        found.cached_tokens = _added(found.cached_tokens, part.cached_tokens)
-        found.output_tokens = _added(found.output_tokens, part.output_tokens)
-        if part.cost_usd is not None:
-            found.cost_usd = (found.cost_usd or 0.0) + part.cost_usd
-        found.is_estimated = found.is_estimated or part.is_estimated
-        found.without_cost += part.without_cost
-        found.without_tokens += part.without_tokens
+        found.add(part)
     return found
 
 

@@ -50,3 +50,11 @@ def either(place: Place, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
         place.env["CONDUCTOR_PORTABLE"] = "1"
         monkeypatch.setenv("CONDUCTOR_PORTABLE", "1")  # for the readers in this process
     return place
+
+
+@pytest.fixture(params=["told", "portable"])
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether the kernel tells of changes, or files are looked at as where it does not."""
+    if request.param == "portable":
+        monkeypatch.setenv("CONDUCTOR_PORTABLE", "1")
+    return str(request.param)

@@ -182,11 +182,13 @@ def _add_storage(page: Page, service: Service, index: Index) -> None:
     page.add("live_runs", GAUGE, "Runs whose supervisor or agent lives.", ({}, len(index.live())))
     page.add("tasks", GAUGE, "Tasks.", ({}, len(index.tasks)))
     page.add("plans", GAUGE, "Plans by state.", *_by("state", plans))
-    tokens = {kind.removesuffix("_tokens"): getattr(total, kind) or 0 for kind in totals.KINDS}
+    tokens = {kind.removesuffix("_tokens"): getattr(total.used, kind) or 0 for kind in totals.KINDS}
     page.add("tokens", GAUGE, "Tokens that runs have told.", *_by("kind", tokens))
-    page.add("cost_usd", GAUGE, "What runs cost, as far as known.", ({}, total.cost_usd or 0.0))
+    page.add(
+        "cost_usd", GAUGE, "What runs cost, as far as known.", ({}, total.used.cost_usd or 0.0)
+    )
     about = "Runs whose cost is not known."
-    page.add("unknown_cost_runs", GAUGE, about, ({}, total.without_cost))
+    page.add("unknown_cost_runs", GAUGE, about, ({}, total.used.without_cost))
 
 
 def _add_server(page: Page, service: Service) -> None:

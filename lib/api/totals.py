@@ -16,12 +16,12 @@ from lib.api.exchange import Answer, Refusal, Request, encode
 from lib.api.route import FLAG, NUMBER, TEXT, Query, Route, Schema, ref
 from lib.api.schemas import AMOUNT, COUNTS, listed, or_null, thing
 from lib.api.shapes import Key, Shape
+from lib.usage import Usage
 
 if TYPE_CHECKING:
     from lib.api.facts import Facts, RunFacts
     from lib.api.service import Service
     from lib.index import Index
-    from lib.usage import Usage
 
 _DAY_NS = 86400 * ids.NANOSECONDS
 UNKNOWN = "unknown"  # the group of runs that do not tell
@@ -37,48 +37,34 @@ class Counted(NamedTuple):
 
 
 class Totals:
-    """Sums over runs; None for a figure that none of them tells."""
+    """Sums over runs: how many ended how, and what those used that are no sums themselves."""
 
     def __init__(self) -> None:
         self.runs: dict[str, int] = {}  # by status
-        self.input_tokens: int | None = None
-        self.cached_tokens: int | None = None
-        self.output_tokens: int | None = None
-        self.cost_usd: float | None = None
-        self.is_estimated = False
-        self.without_tokens = self.without_cost = 0
+        self.used = Usage([])
 
     def add(self, item: Counted) -> None:
         status = item.run.state.status
         self.runs[status] = self.runs.get(status, 0) + 1
         if not item.is_sum:
-            self._add(item.run.usage)
-
-    def _add(self, used: Usage | Totals) -> None:
-        self.input_tokens = _sum(self.input_tokens, used.input_tokens)
-        self.cached_tokens = _sum(self.cached_tokens, used.cached_tokens)
-        self.output_tokens = _sum(self.output_tokens, used.output_tokens)
-        if used.cost_usd is not None:
-            self.cost_usd = (self.cost_usd or 0.0) + used.cost_usd
-        self.is_estimated = self.is_estimated or used.is_estimated
-        self.without_tokens += used.without_tokens
-        self.without_cost += used.without_cost
+            self.used.add(item.run.usage)
 
     def take(self, other: Totals) -> None:
         """Add what another one has counted."""
         for status, number in other.runs.items():
             self.runs[status] = self.runs.get(status, 0) + number
-        self._add(other)
+        self.used.add(other.used)
 
     def fields(self) -> Shape:
+        used = self.used
         return {
             "runs": self.runs,
             "run_count": sum(self.runs.values()),
-            **{kind: getattr(self, kind) for kind in KINDS},
-            "cost_usd": None if self.cost_usd is None else round(self.cost_usd, 6),
-            "cost_estimated": self.is_estimated,
-            "unknown_cost_runs": self.without_cost,
-            "unknown_token_runs": self.without_tokens,
+            **{kind: getattr(used, kind) for kind in KINDS},
+            "cost_usd": None if used.cost_usd is None else round(used.cost_usd, 6),
+            "cost_estimated": used.is_estimated,
+            "unknown_cost_runs": used.without_cost,
+            "unknown_token_runs": used.without_tokens,
         }
 
 
@@ -131,10 +117,6 @@ def _group(by: str, group: tuple[str, ...], fields: Shape) -> Shape:
     place = dict(zip(("project_id", "task_id"), group, strict=False))
     is_place = by in ("project", "task")
     return {"key": "/".join(group), **(place if is_place else {}), **fields}
-
-
-def _sum(known: int | None, more: int | None) -> int | None:
-    return known if more is None else (known or 0) + more
 
 
 def _all(item: Counted) -> tuple[str, ...]:

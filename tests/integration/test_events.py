@@ -36,13 +36,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield fleet
 
 
-@pytest.fixture(params=["told", "portable"])
-def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "portable":
-        monkeypatch.setenv("CONDUCTOR_PORTABLE", "1")
-    return str(request.param)
-
-
 @contextmanager
 def serving(fleet: Fleet) -> Iterator[Service]:
     settings = Settings(heartbeat_seconds=0.05)

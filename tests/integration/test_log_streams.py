@@ -40,13 +40,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield fleet
 
 
-@pytest.fixture(params=["told", "portable"])
-def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "portable":
-        monkeypatch.setenv("CONDUCTOR_PORTABLE", "1")
-    return str(request.param)
-
-
 def new_service(fleet: Fleet, **settings: float) -> Service:
     shown = Settings(**{"heartbeat_seconds": 0.05, **settings})  # type: ignore[arg-type]
     service = Service(str(fleet.runs_dir), config.Config(), shown)

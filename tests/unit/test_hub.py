@@ -24,13 +24,6 @@ from tests.stored_root import RUNNING, StoredRoot, held, write_record
 SECONDS = 20.0
 
 
-@pytest.fixture(params=["told", "portable"])
-def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "portable":
-        monkeypatch.setenv("CONDUCTOR_PORTABLE", "1")
-    return str(request.param)
-
-
 @contextmanager
 def started(root: StoredRoot) -> Iterator[Hub]:
     hub = Hub(View(str(root.runs_dir)))
