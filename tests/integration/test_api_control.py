@@ -14,33 +14,18 @@ import pytest
 from lib import bus, loop_record, tasks
 from tests.agent_runs import is_alive, kill
 from tests.api_server import Reply, Server
+from tests.api_servers import Servers
 from tests.helpers import run_script, wait_until
 from tests.task_root import COUNT, FINISH, TaskRoot
 
 SECRET = "s3cr3t-value-4711-of-the-request"
 
 
-class Control:
+class Control(Servers[TaskRoot]):
     """A server on a root with the agent `fake`, and what is asked of it."""
 
     def __init__(self, root: TaskRoot) -> None:
-        self.root = root
-        self._servers: list[Server] = []
-
-    def serve(self, *arguments: str, env: dict[str, str] | None = None) -> Server:
-        places = ("--config", str(self.root.config_file))
-        server = Server(self.root.path, *places, *arguments, env=self.root.environment(env))
-        server.start()
-        self._servers.append(server)
-        return server
-
-    def close(self) -> None:
-        for server in self._servers:
-            server.kill()
-
-    def assert_nothing_left(self) -> None:
-        self.close()
-        self.root.assert_nothing_left()
+        super().__init__(root, "--config", str(root.config_file))
 
     def task(self, name: str = "t") -> tasks.Task:
         return tasks.locate(str(self.root.runs), "p", name)
@@ -64,10 +49,6 @@ class Control:
         path = self.root.runs / ".conductor" / "root-queue.yaml"
         found: list[dict[str, Any]] = yaml.safe_load(path.read_text())["entries"]
         return found
-
-    def audit(self) -> list[dict[str, Any]]:
-        path = self.root.runs / "_audit" / "form-submissions.jsonl"
-        return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import yaml
 from lib import files, procs, state
 from tests.agent_runs import is_alive
 from tests.api_server import SECONDS, Reply, Server
+from tests.api_servers import Servers
 from tests.helpers import run_script, wait_until
 from tests.plan_root import PlanRoot, Record, sh
 from tests.recordings import answering, record
@@ -28,26 +29,8 @@ WAIT = "while [ ! -e go ]; do sleep 0.02; done"
 UNTIL_MENDED = f"{RAN}; [ -e mended ]"
 
 
-class Control:
+class Control(Servers[PlanRoot]):
     """Servers on a root with a plan, and what is asked of them."""
-
-    def __init__(self, root: PlanRoot) -> None:
-        self.root = root
-        self._servers: list[Server] = []
-
-    def serve(self, *arguments: str, env: dict[str, str] | None = None) -> Server:
-        server = Server(self.root.path, *arguments, env=self.root.environment(env))
-        server.start()
-        self._servers.append(server)
-        return server
-
-    def close(self) -> None:
-        for server in self._servers:
-            server.kill()
-
-    def assert_nothing_left(self) -> None:
-        self.close()
-        self.root.assert_nothing_left()
 
     @property
     def folder(self) -> str:
@@ -55,7 +38,7 @@ class Control:
 
     @property
     def is_run(self) -> bool:
-        return files.is_locked(os.path.join(self.folder, state.LOCK_NAME))
+        return state.is_run(self.folder)
 
     def header(self) -> dict[str, Any]:
         found: dict[str, Any] = yaml.safe_load(self.root.state_file.read_text())
@@ -75,10 +58,6 @@ class Control:
 
     def await_lines(self, *names: str) -> None:
         wait_until(lambda: self.root.lines("ran") == list(names), what=f"{names} in ran")
-
-    def audit(self) -> list[dict[str, Any]]:
-        path = self.root.runs / "_audit" / "form-submissions.jsonl"
-        return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
 
 
 @pytest.fixture
